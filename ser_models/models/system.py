@@ -1,0 +1,206 @@
+"""What a system declares, and what its network must offer to the training loop.
+
+A system is one paper in one file: a network (`Net`), and a `System` that names its views, label set and presets
+and turns a manifest into training examples. Both are plain torch: nothing here knows of Ray, YAML or files.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ser_models.errors import UserError
+from ser_models.models.batch import Batch
+
+Aggregate = Literal["mean_log_softmax", "mean_softmax", "mean_logit"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One optimiser and what it moves; the usual network has one, adversarial ones have several per batch.
+
+    Attributes:
+        name: passed to the network's ``forward`` and ``loss``.
+        parameters: what this step's optimiser moves.
+        optimiser: builds the optimiser from the parameters.
+        scheduler: builds a learning-rate schedule from the optimiser, or None.
+        scheduler_unit: whether the schedule advances after each epoch or each update.
+        clip: ``global`` clips the joint gradient norm, ``per_variable`` each tensor's own.
+        clip_norm: the norm that gradients are clipped to; None leaves them.
+    """
+
+    name: str
+    parameters: Sequence[nn.Parameter]
+    optimiser: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+    scheduler: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler] | None = None
+    scheduler_unit: Literal["epoch", "update"] = "epoch"
+    clip: Literal["global", "per_variable"] = "global"
+    clip_norm: float | None = None
+
+
+class Net(nn.Module, abc.ABC):
+    """A network as the training loop sees it."""
+
+    @abc.abstractmethod
+    def forward(self, batch: Batch, step: str = "main") -> dict[str, Tensor]:
+        """Compute outputs, among them ``logits`` [batch, classes]."""
+
+    def loss(self, outputs: dict[str, Tensor], batch: Batch, step: str = "main") -> dict[str, Tensor]:
+        """Loss terms, each a weighted *sum* over the examples of the batch.
+
+        The loop adds the terms and divides by the weights of the global batch, so a sum and not a mean is what
+        makes several workers equal to one.
+        """
+        return {"emotion": cross_entropy_sum(outputs["logits"], batch.target, batch.weight)}
+
+    def fit(self, batch: Batch) -> None:
+        """Fit in closed form on all training examples at once; only for systems with ``closed_form = True``.
+
+        Raises:
+            TypeError: the network is trained by gradient steps.
+        """
+        raise TypeError(f"{type(self).__name__} is trained by gradient steps, it has no closed form")
+
+
+def cross_entropy_sum(logits: Tensor, target: Tensor, weight: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Weighted sum of cross entropies with soft targets: −Σᵢ wᵢ Σ_c t_ic log softmax(zᵢ)_c.
+
+    Args:
+        logits: [batch, classes].
+        target: [batch, classes], rows summing to 1.
+        weight: [batch].
+        smoothing: share of the target spread evenly over all classes.
+    """
+    target = target * (1 - smoothing) + smoothing / target.shape[1]
+    return -(weight * (target * functional.log_softmax(logits, 1)).sum(1)).sum()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """One named way of running a system on a corpus: its protocol and its training settings.
+
+    Attributes:
+        description: the protocol in one sentence, for reports.
+        views: view specs, in the order in which the network reads them.
+        normalise: ``none``, or ``global`` statistics of the training part.
+        folds: name of a fold scheme of `ser_models.protocols.folds`.
+        n_folds: number of folds, where the scheme takes one.
+        fold_seed: seed of a random scheme.
+        validation: ``speakers`` holds out other speakers of the training part, ``none`` trains on all of it,
+            ``test`` reuses the test part (a leak).
+        selection: ``last`` epoch, or ``best`` validation UAR.
+        leaks: names of the leaks that this protocol is known to have; any other one stops the run.
+        epochs, patience, batch_size: of training; patience None never stops early.
+        model: arguments of the network that differ from its defaults.
+        inherited: settings taken over from the paper although they were chosen under another protocol.
+    """
+
+    description: str
+    views: tuple[str, ...]
+    normalise: Literal["none", "global"]
+    folds: str
+    n_folds: int | None = None
+    fold_seed: int = 0
+    validation: Literal["speakers", "none", "test"] = "speakers"
+    selection: Literal["last", "best"] = "best"
+    leaks: tuple[str, ...] = ()
+    epochs: int = 1
+    patience: int | None = None
+    batch_size: int = 64
+    model: Mapping[str, Any] = field(default_factory=dict)
+    inherited: tuple[str, ...] = ()
+
+
+class System(abc.ABC):
+    """The declaration of one system; subclasses set the class attributes and the methods below."""
+
+    name: ClassVar[str]
+    """Name in the registry."""
+    title: ClassVar[str]
+    """Name in tables."""
+    source: ClassVar[str]
+    """Paper, venue and year."""
+    net: ClassVar[type[Net]]
+    """The network's class; its constructor takes ``num_classes``, ``features`` and its own arguments."""
+    aggregate: ClassVar[Aggregate] = "mean_log_softmax"
+    """How scores of segments become the score of their utterance."""
+    closed_form: ClassVar[bool] = False
+    """Whether the network is fitted by `Net.fit` and not by gradient steps."""
+    unused_parameters: ClassVar[bool] = False
+    """Whether some parameters get no gradient in some step, which DDP must be told."""
+    label_sets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Per corpus the canonical emotions in the order of the class indices."""
+    merged: ClassVar[Mapping[str, str]] = {}
+    """Emotions counted as another one, such as excited as happy."""
+
+    @abc.abstractmethod
+    def preset(self, name: str, corpus: str) -> Preset:
+        """The preset ``faithful`` or ``clean`` for a corpus.
+
+        Raises:
+            UserError: the system has no such preset, or none for this corpus.
+        """
+
+    @abc.abstractmethod
+    def steps(self, net: Any) -> list[Step]:
+        """The optimisers of one batch, in order; empty for a system in closed form."""
+
+    def classes(self, corpus: str) -> tuple[str, ...]:
+        """The class names in index order.
+
+        Raises:
+            UserError: the system declares no label set for this corpus.
+        """
+        if corpus not in self.label_sets:
+            known = ", ".join(sorted(self.label_sets))
+            raise UserError(f"system {self.name!r} has no label set for corpus {corpus!r}; it has: {known}")
+        return self.label_sets[corpus]
+
+    def examples(self, manifest: pa.Table, classes: tuple[str, ...]) -> pa.Table:
+        """One row per training example; the default is one per utterance whose emotion is among the classes.
+
+        Returns:
+            A table with ``row`` (of the manifest), ``start`` and ``stop`` (frames; null means the whole), ``domain``,
+            ``target`` (list of float, one per class), ``weight`` and ``train_only``.
+        """
+        emotions = manifest["emotion"].to_pylist()
+        labels = [self.merged.get(emotion, emotion) for emotion in emotions]
+        rows = [row for row, label in enumerate(labels) if label in classes]
+        index = np.array([classes.index(labels[row]) for row in rows], dtype=np.int64)
+        target = np.eye(len(classes), dtype=np.float32)[index]
+        return example_table(rows=np.array(rows, dtype=np.int64), target=target)
+
+
+def example_table(
+    *,
+    rows: np.ndarray[Any, Any],
+    target: np.ndarray[Any, Any],
+    start: np.ndarray[Any, Any] | None = None,
+    stop: np.ndarray[Any, Any] | None = None,
+    domain: np.ndarray[Any, Any] | None = None,
+    weight: np.ndarray[Any, Any] | None = None,
+    train_only: np.ndarray[Any, Any] | None = None,
+) -> pa.Table:
+    """Build the table that `System.examples` returns; what is not given takes its neutral value."""
+    count = len(rows)
+    whole = pa.nulls(count, pa.int32())
+    flat = pa.array(np.ascontiguousarray(target, dtype=np.float32).ravel())
+    return pa.table(
+        {
+            "row": pa.array(rows, pa.int64()),
+            "start": whole if start is None else pa.array(start, pa.int32()),
+            "stop": whole if stop is None else pa.array(stop, pa.int32()),
+            "domain": pa.array(np.zeros(count, np.int64) if domain is None else domain, pa.int64()),
+            "target": pa.FixedSizeListArray.from_arrays(flat, target.shape[1]),
+            "weight": pa.array(np.ones(count, np.float32) if weight is None else weight, pa.float32()),
+            "train_only": pa.array(np.zeros(count, bool) if train_only is None else train_only, pa.bool_()),
+        }
+    )
