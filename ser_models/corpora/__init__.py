@@ -1,0 +1,31 @@
+"""Corpora: from folders of recordings to one table of utterances, checked against the published counts."""
+
+from ser_models.corpora.manifest import (
+    CORPORA,
+    Parsed,
+    load_corpus,
+    load_manifest,
+    parse_corpus,
+    problems_of,
+    save_manifest,
+)
+from ser_models.corpora.parser import Corpus, Counts, Findings, Problem
+from ser_models.corpora.utterance import EMOTIONS, MANIFEST_SCHEMA, Utterance, build_table
+
+__all__ = [
+    "CORPORA",
+    "EMOTIONS",
+    "MANIFEST_SCHEMA",
+    "Corpus",
+    "Counts",
+    "Findings",
+    "Parsed",
+    "Problem",
+    "Utterance",
+    "build_table",
+    "load_corpus",
+    "load_manifest",
+    "parse_corpus",
+    "problems_of",
+    "save_manifest",
+]

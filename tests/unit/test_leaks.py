@@ -1,0 +1,115 @@
+"""The leak check finds what the parts share, and only a leak that the protocol names lets a run pass."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from ser_models.corpora.utterance import MANIFEST_SCHEMA
+from ser_models.errors import UserError
+from ser_models.features.transforms import Standardise
+from ser_models.protocols import ledger
+from ser_models.protocols.folds import Fold
+from ser_models.protocols.leaks import LEAKS, LeakReport, check_fitted, check_leaks
+
+
+def manifest_of(**columns: list[object]) -> pa.Table:
+    count = len(next(iter(columns.values())))
+    defaults: dict[str, list[object]] = {
+        "utterance_id": [f"u{row}" for row in range(count)],
+        "corpus": ["c"] * count,
+        "speaker": [f"s{row}" for row in range(count)],
+    }
+    filled = {name: [None] * count for name in MANIFEST_SCHEMA.names} | defaults | columns
+    return pa.table(filled, schema=MANIFEST_SCHEMA)
+
+
+def fold_of(train: list[int], validation: list[int], test: list[int], index: int = 0) -> Fold:
+    return Fold(index, (), *(np.array(part, dtype=np.int64) for part in (train, validation, test)))
+
+
+def check(manifest: pa.Table, fold: Fold, **changes: object) -> LeakReport:
+    options = {"preset": "clean", "protocol": "p", "named": (), "media": None} | changes
+    return check_leaks(manifest, [fold], **options)  # type: ignore[arg-type]
+
+
+def test_a_clean_division_passes() -> None:
+    report = check(manifest_of(speaker=["a", "a", "b", "c"]), fold_of([0, 1], [2], [3]))
+    assert report.findings == ()
+    report.require_named()
+    assert "audio was not compared: the shards carry no hashes of the decoded samples" in report.notes
+    assert "session is unknown in this corpus, so it was not compared" in report.notes
+
+
+@pytest.mark.parametrize("column", ["speaker", "session", "dialogue"])
+@pytest.mark.parametrize("parts", [([0], [2], [1]), ([2], [0], [1]), ([0], [1], [2])])
+def test_a_shared_group_between_any_two_parts_is_found(column: str, parts: tuple[list[int], ...]) -> None:
+    manifest = manifest_of(**{column: ["x", "x", "y"]})
+    report = check(manifest, fold_of(*parts))
+    assert [finding.leak for finding in report.findings] == [column]
+    with pytest.raises(UserError, match=f"leak check stops this run: {column}: .*e.g. x; NOT named"):
+        report.require_named()
+
+
+def test_an_utterance_in_two_parts_is_found() -> None:
+    report = check(manifest_of(speaker=["a", "b", "c"]), fold_of([0, 2], [1], [2]))
+    assert {finding.leak for finding in report.findings} == {"utterance", "speaker"}
+
+
+def test_identical_audio_is_found_by_its_samples() -> None:
+    media = pa.table({"utterance_id": ["u0", "u1", "u2"], "sha256": ["f", "g", "f"]})
+    report = check(manifest_of(speaker=["a", "b", "c"]), fold_of([0], [1], [2]), media=media)
+    assert [(finding.leak, finding.examples) for finding in report.findings] == [
+        ("identical-audio", ("u0 = u2",))
+    ]
+
+
+def test_a_copy_in_another_part_than_its_parent_is_found() -> None:
+    manifest = manifest_of(speaker=["a", "b", "c"], parent=[None, None, "u0"])
+    assert [finding.leak for finding in check(manifest, fold_of([0], [1], [2])).findings] == ["parent"]
+    assert check(manifest, fold_of([0, 2], [1], [])).findings == ()
+
+
+def test_a_named_leak_passes_and_is_still_reported() -> None:
+    report = check(manifest_of(speaker=["x", "y", "x"]), fold_of([0], [1], [2]), named=("speaker",))
+    report.require_named()
+    (finding,) = report.as_dict()["findings"]
+    assert finding["leak"] == "speaker" and finding["allowed"] and finding["examples"] == ["x"]
+    assert report.as_dict()["named"] == [{"leak": "speaker", "why": LEAKS["speaker"]}]
+
+
+def test_selection_on_test_is_a_leak() -> None:
+    fold = fold_of([0], [1], [1])
+    report = check(manifest_of(speaker=["a", "b"]), fold, selection_on_test=True)
+    assert [finding.leak for finding in report.findings] == ["selection-on-test"]
+
+
+def test_an_unknown_name_is_refused() -> None:
+    with pytest.raises(UserError, match="unknown leak 'speakers'; known: utterance, speaker"):
+        check(manifest_of(speaker=["a", "b"]), fold_of([0], [], [1]), named=("speakers",))
+
+
+def test_a_scaler_fitted_on_more_than_the_training_part_is_refused() -> None:
+    sequences = [np.ones((3, 2)), np.zeros((1, 2))]
+    check_fitted(Standardise.fit(sequences, ["a", "b"]).fitted_on, ["b", "a"], "scaler")
+    with pytest.raises(UserError, match="fitted-outside-training: scaler"):
+        check_fitted(Standardise.fit(sequences, ["a", "b"]).fitted_on, ["a"], "scaler")
+
+
+def test_the_scaler_standardises_what_it_was_fitted_on_and_silences_constants() -> None:
+    generator = np.random.default_rng(0)
+    sequences = [generator.normal([3, -200, 7], [2, 50, 0], (length, 3)) for length in (50, 1, 400)]
+    fitted = Standardise.fit(sequences, ["a", "b", "c"])
+    result = np.concatenate([Standardise.apply(fitted, sequence) for sequence in sequences])
+    np.testing.assert_allclose(result.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(result.std(0), [1, 1, 0], atol=1e-4)
+    with pytest.raises(ValueError, match="no frames"):
+        Standardise.fit([np.zeros((0, 3))], ["a"])
+
+
+def test_the_ledger_counts_every_read(tmp_path: Path) -> None:
+    run = str(tmp_path)
+    assert ledger.read(run) == []
+    ledger.record(run, seed=0, fold=1, rows=60, why="scored")
+    ledger.record(run, seed=0, fold=2, rows=60, why="scored")
+    assert [(entry["fold"], entry["rows"]) for entry in ledger.read(run)] == [(1, 60), (2, 60)]
