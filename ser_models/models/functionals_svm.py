@@ -119,7 +119,7 @@ class FunctionalsSVMSystem(System):
         """TIM-Net's preset of the same name: nothing is selected, but both rows saw the same training part."""
         theirs = TIMNetSystem().preset(name, corpus)
         return Preset(
-            description=theirs.description.split(";")[0] + "; nothing to select, penalty fixed in advance",
+            description=theirs.description,
             views=theirs.views,
             normalise="none",
             folds=theirs.folds,

@@ -70,15 +70,19 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, values: Tensor, mask: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
         valid = mask[:, None].to(values.dtype)
-        # Double precision: the sums run over tens of thousands of frames and over workers in any order.
-        sums = torch.cat([(values * valid).sum((0, 2)).double(), valid.sum().double()[None]])
-        _sum_over_workers(sums)
-        count = sums[-1].clamp(min=1)
-        mean = (sums[:-1] / count).to(values.dtype)
+        count = valid.sum().double()
+        mean = (values * valid).sum((0, 2)).double() / count.clamp(min=1)
+        squares = ((values - mean[:, None].to(values.dtype)).square() * valid).sum((0, 2)).double()
+        if workers() > 1:
+            # One exchange for both moments: squares around each worker's own mean, moved to the joint mean in
+            # double precision, in which the difference of large squares loses nothing that matters.
+            sums = torch.cat([count[None], count * mean, squares + count * mean.square()])
+            dist.all_reduce(sums)
+            count, (mean, squares) = sums[0], (sums[1:] / sums[0].clamp(min=1)).chunk(2)
+            squares = count * (squares - mean.square()).clamp(min=0)
+        mean = mean.to(values.dtype)
+        variance = (squares / count.clamp(min=1)).to(values.dtype)
         centred = values - mean[:, None]
-        squares = (centred.square() * valid).sum((0, 2)).double()
-        _sum_over_workers(squares)
-        variance = (squares / count).to(values.dtype)
         inverse_sd = (variance + eps).rsqrt()
         normal = centred * inverse_sd[:, None]
         ctx.save_for_backward(normal, valid, inverse_sd, count)
@@ -90,15 +94,11 @@ class _Normalise(torch.autograd.Function):
         normal, valid, inverse_sd, count = ctx.saved_tensors  # type: ignore[attr-defined]
         gradient = gradients[0] * valid
         sums = torch.stack([gradient.sum((0, 2)), (gradient * normal).sum((0, 2))]).double()
-        _sum_over_workers(sums)
-        mean_gradient, mean_product = (sums / count).to(normal.dtype)
+        if workers() > 1:
+            dist.all_reduce(sums)
+        mean_gradient, mean_product = (sums / count.clamp(min=1)).to(normal.dtype)
         centred = gradient - mean_gradient[:, None] - normal * mean_product[:, None]
         return centred * inverse_sd[:, None] * valid, None, None
-
-
-def _sum_over_workers(tensor: Tensor) -> None:
-    if workers() > 1:
-        dist.all_reduce(tensor)
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:

@@ -191,8 +191,8 @@ class TIMNetSystem(System):
         if name == "faithful":
             return Preset(
                 description=(
-                    "random 10-fold over utterances as in the public code, every speaker in training and test; "
-                    "500 epochs, the last one is tested"
+                    "random 10-fold over utterances as in the public code, the same speakers in training and "
+                    "test, no validation part"
                 ),
                 views=(f"mfcc[samples={self.samples[corpus]}]",),
                 normalise="none",
@@ -207,15 +207,12 @@ class TIMNetSystem(System):
                 model=model,
             )
         if name == "clean":
-            session = corpus == "iemocap"
+            unit = "session" if corpus == "iemocap" else "speaker"
             return Preset(
-                description=(
-                    f"leave one {'session' if session else 'speaker'} out; early stopping and selection on "
-                    f"{'another session' if session else 'other speakers'} of the training part"
-                ),
+                description=(f"leave one {unit} out, validation on other {unit}s of the training part"),
                 views=("mfcc",),
                 normalise="global",
-                folds="leave-one-session-out" if session else "leave-one-speaker-out",
+                folds=f"leave-one-{unit}-out",
                 validation="speakers",
                 selection="best",
                 epochs=100,

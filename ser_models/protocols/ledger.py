@@ -1,6 +1,7 @@
 """The ledger of test reads: one line each time the test part of a fold is scored."""
 
 import json
+import uuid
 from datetime import UTC, datetime
 
 from ser_models import places
@@ -25,7 +26,9 @@ def record(run: str, *, seed: int, fold: int, rows: int, why: str) -> None:
         "why": why,
     }
     # One file per read: workers on several nodes write without a lock.
-    name = f"{now.replace(':', '')}-seed-{seed}-fold-{fold}-{why.replace(' ', '-')}.json"
+    name = (
+        f"{now.replace(':', '')}-seed-{seed}-fold-{fold}-{why.replace(' ', '-')}-{uuid.uuid4().hex[:6]}.json"
+    )
     places.write_bytes(places.join(run, "ledger", name), json.dumps(entry).encode())
 
 

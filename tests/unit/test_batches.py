@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from ser_models.training.batches import epoch_batches, mix, scoring_batches, share
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from ser_models.corpora.utterance import MANIFEST_SCHEMA
 from ser_models.errors import UserError
 from ser_models.protocols.folds import (

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from ser_models.corpora.utterance import MANIFEST_SCHEMA
 from ser_models.errors import UserError
 from ser_models.features.transforms import Standardise

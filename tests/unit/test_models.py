@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from ser_models.errors import UserError
 from ser_models.models import SYSTEMS, build_model, get_system
 from ser_models.models.batch import Batch, Ragged

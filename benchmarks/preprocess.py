@@ -1,0 +1,142 @@
+"""Utterances per second of the preprocessing pipeline beside the loop that a user would write with librosa.
+
+python benchmarks/preprocess.py --root data/ravdess
+
+Both compute TIM-Net's MFCCs of the same files in this one run, with as many processes and one thread each.
+The loop is a ProcessPoolExecutor over `librosa.load` and `librosa.feature.mfcc` that returns the features; it
+writes nothing. The pipeline decodes, hashes, computes, and writes Parquet shards and their books.
+
+*Start-up included* is the first pass: from nothing (no Ray, no pool) to the end, with every import in the
+workers. *Once running* are further passes on the warm workers of both, taken in turns; a pass of the pipeline
+is a whole `preprocess` call into an empty folder: planning, fingerprint, shards and books. The median pass
+counts. Finding the files and reading their headers (the manifest) is done once before and belongs to neither.
+"""
+
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from ser_models import cli, places
+from ser_models.corpora import load_corpus
+from ser_models.errors import WorkError
+from ser_models.shards.preprocess import PreprocessConfig, preprocess
+from ser_models.shards.ray_session import ray_session
+from ser_models.shards.store import find_store
+
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    "RAY_worker_niceness": "0",
+}
+"""Set before any worker is born: one thread each, and Ray's workers (else at niceness 15) as the pool's."""
+
+TOLERANCE = 1e-3
+"""Largest difference allowed between a coefficient here and librosa's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """What to measure."""
+
+    root: str
+    """Folder with the corpus."""
+    corpus: str = "ravdess"
+    """Name of the corpus."""
+    workers: int = 2
+    """Processes of either side."""
+    passes: int = 5
+    """Passes on warm workers."""
+    shards: int | None = None
+    """Number of shards; by default the pipeline's own choice."""
+
+
+def reference(path: str) -> np.ndarray:
+    """The features as a user would compute them, [frames, 39]."""
+    import librosa
+
+    waveform, rate = librosa.load(path, sr=22050)
+    return librosa.feature.mfcc(y=waveform, sr=rate, n_mfcc=39).T
+
+
+def run_pipeline(config: BenchmarkConfig, manifest: pa.Table, output: str) -> None:
+    """One whole preprocessing into an empty folder."""
+    preprocess(
+        PreprocessConfig(
+            corpus=config.corpus,
+            root=config.root,
+            views="mfcc",
+            output=output,
+            workers=config.workers,
+            shards=config.shards,
+        ),
+        manifest,
+    )
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that a call takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def largest_difference(
+    config: BenchmarkConfig, manifest: pa.Table, output: str, features: list[np.ndarray]
+) -> float:
+    """Largest absolute difference between the shards' coefficients and librosa's."""
+    table = find_store(output, config.corpus, "mfcc").open(places.join(output, "cache"))
+    differences = []
+    for identity, expected in zip(manifest["utterance_id"].to_pylist(), features, strict=True):
+        found = table.array(table.row(identity))
+        if found.shape != expected.shape:
+            raise WorkError(f"{identity}: {found.shape} here, {expected.shape} with librosa")
+        differences.append(float(np.abs(found - expected).max()))
+    return max(differences)
+
+
+def main(config: BenchmarkConfig) -> int:
+    """Measure both and print the figures."""
+    os.environ.update(ENVIRONMENT)
+    manifest = load_corpus(config.corpus, config.root, allow_partial=True)
+    files = manifest["audio"].to_pylist()
+    spawn = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        with ray_session(config.workers):
+            run_pipeline(config, manifest, places.join(folder, "cold"))
+            pipeline_cold = time.perf_counter() - started
+            started = time.perf_counter()
+            with ProcessPoolExecutor(config.workers, mp_context=spawn) as pool:
+                features = list(pool.map(reference, files, chunksize=8))
+                pool_cold = time.perf_counter() - started
+                pipeline_warm, pool_warm = [], []
+                for index in range(config.passes):
+                    output = places.join(folder, f"warm-{index}")
+                    pipeline_warm.append(timed(lambda to=output: run_pipeline(config, manifest, to)))
+                    pool_warm.append(timed(lambda: list(pool.map(reference, files, chunksize=8))))
+        difference = largest_difference(config, manifest, places.join(folder, "cold"), features)
+    print(f"{len(files)} utterances, {config.workers} workers, {os.cpu_count()} cores")
+    print(f"{'utterances per second':32}{'pipeline':>10}{'librosa':>10}{'ratio':>8}")
+    warm = statistics.median(pipeline_warm), statistics.median(pool_warm)
+    for label, (ours, theirs) in {
+        f"once running (median of {config.passes})": warm,
+        "start-up included": (pipeline_cold, pool_cold),
+    }.items():
+        print(f"{label:32}{len(files) / ours:10.0f}{len(files) / theirs:10.0f}{theirs / ours:8.2f}")
+    passes = zip(pipeline_warm, pool_warm, strict=True)
+    print("passes, seconds: " + ", ".join(f"{ours:.2f} beside {theirs:.2f}" for ours, theirs in passes))
+    print(f"largest difference of a coefficient: {difference:.1e} (allowed {TOLERANCE:.0e})")
+    return 0 if difference <= TOLERANCE else 1
+
+
+if __name__ == "__main__":
+    cli.run(main, BenchmarkConfig, description=__doc__ or "")

@@ -1,0 +1,200 @@
+"""One fold's predictions file: columns as arrays, metadata as a record, faults as clear errors."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ser_models import places
+from ser_models.errors import UserError
+
+Strings = npt.NDArray[np.object_]
+Integers = npt.NDArray[np.int64]
+
+GROUPS = ("speaker", "session", "gender", "language", "intensity", "scenario")
+"""Columns that may be null: what is known of an utterance besides its label."""
+
+_COLUMNS = (
+    "utterance_id",
+    "corpus",
+    "part",
+    "fold",
+    "seed",
+    *GROUPS,
+    "target",
+    "label",
+    "prediction",
+    "probabilities",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What a predictions file says about the experiment that it belongs to."""
+
+    system: str
+    corpus: str
+    preset: str
+    """``clean`` or ``faithful``."""
+    protocol: str
+    unit: str
+    """The independent unit: ``speaker`` or ``session``."""
+    selection: str
+    """How the epoch was chosen."""
+    synthetic: bool
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predictions:
+    """Predictions of utterances, one array per column, all of one length."""
+
+    utterance: Strings
+    part: Strings
+    fold: Integers
+    seed: Integers
+    speaker: Strings
+    session: Strings
+    gender: Strings
+    language: Strings
+    intensity: Strings
+    scenario: Strings
+    label: Integers
+    prediction: Integers
+    probabilities: npt.NDArray[np.float32]
+    """``[utterances, C]``."""
+
+    def __len__(self) -> int:
+        return len(self.utterance)
+
+    def where(self, mask: npt.NDArray[np.bool_]) -> "Predictions":
+        """The rows where the mask is true."""
+        return Predictions(**{field.name: getattr(self, field.name)[mask] for field in fields(self)})
+
+    @staticmethod
+    def join(several: Sequence["Predictions"]) -> "Predictions":
+        """All rows of several, in order."""
+        return Predictions(
+            **{
+                field.name: np.concatenate([getattr(each, field.name) for each in several])
+                for field in fields(Predictions)
+            }
+        )
+
+
+def read_predictions(path: str, *, fold: int, seed: int) -> tuple[Predictions, Description]:
+    """Read and check one predictions file.
+
+    Args:
+        path: URI of the file.
+        fold: the fold that its rows must be of.
+        seed: the seed that its rows must be of.
+
+    Raises:
+        UserError: the file is damaged, lacks a column or metadata, or holds impossible values.
+    """
+    try:
+        table = pq.read_table(pa.BufferReader(places.read_bytes(path)))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}); delete fold.json beside it and continue with train.py --resume"
+        ) from error
+    if lacking := [name for name in _COLUMNS if name not in table.column_names]:
+        raise UserError(
+            f"{path} lacks the columns {', '.join(lacking)}; it is no predictions file of train.py"
+        )
+    description = _description(path, table.schema.metadata or {})
+    predictions = Predictions(
+        utterance=_strings(table["utterance_id"]),
+        part=_strings(table["part"]),
+        fold=_integers(path, table, "fold"),
+        seed=_integers(path, table, "seed"),
+        label=_integers(path, table, "label"),
+        prediction=_integers(path, table, "prediction"),
+        probabilities=_probabilities(path, table["probabilities"], len(description.classes)),
+        **{name: _strings(table[name]) for name in GROUPS},
+    )
+    _check(path, predictions, len(description.classes), fold=fold, seed=seed)
+    return predictions, description
+
+
+def _description(path: str, metadata: dict[bytes, bytes]) -> Description:
+    try:
+        classes = tuple(str(name) for name in json.loads(metadata[b"classes"]))
+        protocol: dict[str, Any] = json.loads(metadata[b"protocol"])
+        description = Description(
+            system=str(protocol["system"]),
+            corpus=str(protocol["corpus"]),
+            preset=str(protocol["preset"]),
+            protocol=str(protocol["protocol"]),
+            unit=str(protocol["unit"]),
+            selection=str(protocol["selection"]),
+            synthetic=bool(protocol["synthetic"]),
+            classes=classes,
+        )
+    except KeyError as error:
+        key = str(error.args[0].decode() if isinstance(error.args[0], bytes) else error.args[0])
+        raise UserError(
+            f"{path} does not say its {key!r} in its metadata; was it written by train.py?"
+        ) from error
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: its metadata cannot be read as JSON: {error}") from error
+    if description.unit not in {"speaker", "session"}:
+        raise UserError(f"{path}: its unit is {description.unit!r}; allowed are 'speaker' and 'session'")
+    if len(classes) < 2 or len(set(classes)) < len(classes):
+        raise UserError(f"{path}: its classes must be at least two different names, not {list(classes)}")
+    return description
+
+
+def _strings(column: pa.ChunkedArray) -> Strings:
+    array = np.empty(len(column), dtype=object)
+    array[:] = column.to_pylist()
+    return array
+
+
+def _integers(path: str, table: pa.Table, name: str) -> Integers:
+    column = table[name]
+    if column.null_count or not pa.types.is_integer(column.type):
+        raise UserError(
+            f"{path}: column {name} must hold integers, it is {column.type} with {column.null_count} nulls"
+        )
+    return np.asarray(column.to_numpy(), dtype=np.int64)
+
+
+def _probabilities(path: str, column: pa.ChunkedArray, num_classes: int) -> npt.NDArray[np.float32]:
+    lengths = pc.list_value_length(column)
+    if column.null_count or not pc.all(pc.equal(lengths, num_classes)).as_py():
+        raise UserError(f"{path}: each row must hold {num_classes} probabilities, one per class")
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat, dtype=np.float32).reshape(-1, num_classes)
+
+
+def _check(path: str, predictions: Predictions, num_classes: int, *, fold: int, seed: int) -> None:
+    if not len(predictions):
+        raise UserError(f"{path} holds no prediction")
+    if (predictions.fold != fold).any() or (predictions.seed != seed).any():
+        raise UserError(
+            f"{path} holds rows of another fold or seed than its folder's (fold {fold}, seed {seed})"
+        )
+    broken = np.asarray(~np.isfinite(predictions.probabilities).all(axis=1))
+    if broken.any():
+        raise UserError(
+            f"{path}: {int(broken.sum())} of {len(broken)} predictions have a probability that is not a "
+            f"number, first {predictions.utterance[broken][0]!r}; the training diverged"
+        )
+    # A float32 softmax may leave the range by rounding.
+    if predictions.probabilities.min() < -1e-5 or predictions.probabilities.max() > 1 + 1e-5:
+        raise UserError(f"{path}: probabilities must lie in 0 to 1")
+    for name in ("label", "prediction"):
+        values = getattr(predictions, name)
+        if values.min() < 0 or values.max() >= num_classes:
+            raise UserError(
+                f"{path}: column {name} must lie in 0 to {num_classes - 1}, found "
+                f"{values.min()} to {values.max()}"
+            )

@@ -1,0 +1,1 @@
+"""Fitting folds and cross-validating systems, in one process or on Ray Train."""

@@ -1,0 +1,361 @@
+"""Fit one fold: the loop over epochs that every system shares.
+
+The loop is the same for one worker and for several. The global batches of an epoch are a function of the seed,
+the fold and the epoch; each worker takes its share, the loss is divided by the weight of the whole global batch,
+and gradients add up over workers. So one step of several workers is the step of one worker on the joined batch.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ser_models.evaluation.metrics import accuracy, uar
+from ser_models.features.transforms import Fitted
+from ser_models.models.layers import workers
+from ser_models.models.system import Aggregate, Net, Step, System, cross_entropy_sum
+from ser_models.training.batches import Index, mix
+from ser_models.training.checkpoints import load_state, save_state
+from ser_models.training.data import Examples, Portion
+
+Array = np.ndarray[Any, Any]
+State = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldSettings:
+    """How one fold is fitted, everything resolved.
+
+    Attributes:
+        epochs: passes over the training part, at most.
+        patience: epochs without a better validation UAR after which training stops; 0 never stops early.
+        batch_size: examples per step, of all workers together.
+        selection: ``best`` keeps the epoch with the highest validation UAR, ``last`` the last one.
+        bucketed: bring examples of similar length together.
+        checkpoint_every: epochs between states.
+    """
+
+    epochs: int
+    patience: int
+    batch_size: int
+    selection: Literal["last", "best"]
+    bucketed: bool
+    checkpoint_every: int
+
+
+class Source(Protocol):
+    """Where batches come from: `ser_models.training.data.Features`, or a stream with the same methods."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Utterance id per row of the manifest."""
+        ...
+
+    def fit(self, normalise: str, rows: Index) -> dict[str, Fitted]:
+        """Fit what a preset asks for on some rows of the manifest, one object per view."""
+        ...
+
+    def training_portions(
+        self,
+        examples: Examples,
+        fitted: Mapping[str, Fitted],
+        *,
+        batch_size: int,
+        bucketed: bool,
+        seed: int,
+        rank: int,
+        world: int,
+    ) -> Iterable[Portion]:
+        """One epoch in the order that the seed gives."""
+        ...
+
+    def scoring_portions(
+        self, examples: Examples, fitted: Mapping[str, Fitted], *, batch_size: int, rank: int, world: int
+    ) -> Iterable[Portion]:
+        """Every example once, in a fixed order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What fitting a fold gave.
+
+    Attributes:
+        net: with the selected weights.
+        selected_epoch: counted from 1; None for a system in closed form.
+        epochs: passes made.
+        history: one entry per epoch.
+    """
+
+    net: Net
+    selected_epoch: int | None
+    epochs: int
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def fit_fold(
+    system: System,
+    net: Net,
+    source: Source,
+    training: Examples,
+    validation: Examples,
+    fitted: Mapping[str, Fitted],
+    settings: FoldSettings,
+    *,
+    seed: int,
+    state_folder: str,
+    device: torch.device,
+    on_epoch: Callable[[dict[str, float]], None],
+) -> Fit:
+    """Train a network on one fold, from the beginning or from the last state.
+
+    Args:
+        system: declares the optimisers.
+        net: freshly built; the same initial weights on every worker.
+        source: of batches.
+        training: examples to learn from.
+        validation: examples to select the epoch on; may be empty, then the last epoch is kept.
+        fitted: preprocessing fitted on the training part.
+        settings: of the fold.
+        seed: of this fold in this run.
+        state_folder: URI for the state.
+        device: where the network computes.
+        on_epoch: called on the first worker with each entry of the history.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+    """
+    rank = dist.get_rank() if workers() > 1 else 0
+    net.to(device)
+    if system.closed_form:
+        return _fit_closed_form(net, source, training, fitted, rank)
+    wrapped: nn.Module = net
+    if workers() > 1:
+        wrapped = DistributedDataParallel(
+            net,
+            # One bucket per network: gradients of a small network travel together.
+            gradient_as_bucket_view=True,
+            find_unused_parameters=system.unused_parameters,
+            # Statistics are already the same on every worker.
+            broadcast_buffers=False,
+        )
+    steps = system.steps(net)
+    optimisers = [step.optimiser(step.parameters) for step in steps]
+    schedulers = [
+        step.scheduler(optimiser) if step.scheduler else None
+        for step, optimiser in zip(steps, optimisers, strict=True)
+    ]
+    history: list[dict[str, float]] = []
+    best: State = {"epoch": 0, "uar": -1.0, "loss": float("inf"), "net": {}}
+    state = load_state(state_folder)
+    if state is not None:
+        net.load_state_dict(state["net"])
+        for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        for scheduler, saved in zip(schedulers, state["schedulers"], strict=True):
+            if scheduler is not None:
+                scheduler.load_state_dict(saved)
+        history, best = state["history"], state["best"]
+    while len(history) < settings.epochs and not _stopped(history, best, settings):
+        epoch = len(history) + 1
+        began = time.perf_counter()
+        portions = source.training_portions(
+            training,
+            fitted,
+            batch_size=settings.batch_size,
+            bucketed=settings.bucketed,
+            seed=mix("order", seed, epoch),
+            rank=rank,
+            world=workers(),
+        )
+        # Dropout depends on the epoch and the worker only, so no random state has to be saved.
+        torch.manual_seed(mix("dropout", seed, epoch, rank))
+        train_loss = _train_epoch(net, wrapped, steps, optimisers, schedulers, portions, device)
+        entry = {"epoch": epoch, "train_loss": train_loss}
+        if len(validation):
+            logits, target = score(net, source, validation, fitted, settings.batch_size, device)
+            probabilities, labels = utterance_scores(logits, target, validation.row, system.aggregate)[1:]
+            entry["validation_loss"] = float(
+                cross_entropy_sum(torch.from_numpy(logits), torch.from_numpy(target), torch.ones(len(target)))
+                / len(target)
+            )
+            entry["validation_uar"] = uar(labels.argmax(1), probabilities.argmax(1), labels.shape[1])
+            entry["validation_wa"] = accuracy(labels.argmax(1), probabilities.argmax(1))
+            better = (entry["validation_uar"], -entry["validation_loss"]) > (best["uar"], -best["loss"])
+            if settings.selection == "best" and better:
+                best = {
+                    "epoch": epoch,
+                    "uar": entry["validation_uar"],
+                    "loss": entry["validation_loss"],
+                    "net": copy.deepcopy(net.state_dict()),
+                }
+        entry["seconds"] = time.perf_counter() - began
+        history.append(entry)
+        last = epoch == settings.epochs or _stopped(history, best, settings)
+        if rank == 0:
+            if epoch % settings.checkpoint_every == 0 or last:
+                save_state(
+                    state_folder,
+                    {
+                        "net": net.state_dict(),
+                        "optimisers": [optimiser.state_dict() for optimiser in optimisers],
+                        "schedulers": [s.state_dict() if s else None for s in schedulers],
+                        "history": history,
+                        "best": best,
+                    },
+                )
+            on_epoch(entry)
+    if best["net"]:
+        net.load_state_dict(best["net"])
+    net.eval()
+    return Fit(net, best["epoch"] or len(history), len(history), history)
+
+
+def score(
+    net: Net,
+    source: Source,
+    examples: Examples,
+    fitted: Mapping[str, Fitted],
+    batch_size: int,
+    device: torch.device,
+) -> tuple[Array, Array]:
+    """Score examples with all workers; every worker returns all scores, in the order of the examples.
+
+    Returns:
+        Logits [examples, classes] and targets [examples, classes], float32.
+    """
+    world = workers()
+    rank = dist.get_rank() if world > 1 else 0
+    net.eval()
+    collected: list[tuple[Tensor, Tensor]] = []
+    with torch.inference_mode():
+        for portion in source.scoring_portions(
+            examples, fitted, batch_size=batch_size, rank=rank, world=world
+        ):
+            logits = net(portion.batch.to(device))["logits"].float().cpu()
+            collected.append((logits[portion.real], torch.from_numpy(portion.picks[portion.real])))
+    classes = examples.target.shape[1]
+    own_logits = torch.cat([logits for logits, _ in collected] or [torch.zeros(0, classes)])
+    own_picks = torch.cat([picks for _, picks in collected] or [torch.zeros(0, dtype=torch.int64)])
+    logits = torch.full((len(examples), classes), float("nan"))
+    for picks, values in _gather(own_picks, own_logits):
+        logits[picks] = values
+    return logits.numpy(), examples.target
+
+
+def utterance_scores(
+    logits: Array, target: Array, rows: Array, aggregate: Aggregate
+) -> tuple[Array, Array, Array]:
+    """Join the scores of segments to one per utterance.
+
+    Args:
+        logits: [examples, classes].
+        target: [examples, classes].
+        rows: [examples] the utterance of each example.
+        aggregate: which scores are averaged over segments.
+
+    Returns:
+        Utterances (ascending), probabilities [utterances, classes] and targets [utterances, classes].
+    """
+    scores = torch.from_numpy(logits).double()
+    if aggregate == "mean_softmax":
+        scores = scores.softmax(1)
+    elif aggregate == "mean_log_softmax":
+        scores = scores.log_softmax(1)
+    utterances, first, inverse, counts = np.unique(
+        rows, return_index=True, return_inverse=True, return_counts=True
+    )
+    sums = torch.zeros(len(utterances), logits.shape[1], dtype=torch.float64)
+    sums.index_add_(0, torch.from_numpy(inverse), scores)
+    means = sums / torch.from_numpy(counts)[:, None]
+    # After averaging log-probabilities no longer add up to one.
+    probabilities = means if aggregate == "mean_softmax" else means.softmax(1)
+    return utterances, probabilities.numpy(), target[first]
+
+
+def _train_epoch(
+    net: Net,
+    wrapped: nn.Module,
+    steps: list[Step],
+    optimisers: list[torch.optim.Optimizer],
+    schedulers: list[torch.optim.lr_scheduler.LRScheduler | None],
+    portions: Iterable[Portion],
+    device: torch.device,
+) -> float:
+    """One pass; returns the mean loss per weight, over all workers."""
+    net.train()
+    totals = torch.zeros(2, dtype=torch.float64)
+    for portion in portions:
+        batch = portion.batch.to(device)
+        for step, optimiser, scheduler in zip(steps, optimisers, schedulers, strict=True):
+            terms = net.loss(wrapped(batch, step.name), batch, step.name)
+            loss = torch.stack(list(terms.values())).sum()
+            # All of them: one step's loss may reach parameters that another step moves.
+            net.zero_grad(set_to_none=True)
+            # DDP averages gradients over workers; the loss is a sum over them.
+            scaled = loss * (workers() / max(portion.weight, 1e-12))
+            scaled.backward()  # type: ignore[no-untyped-call]
+            _clip(step)
+            optimiser.step()
+            if scheduler is not None and step.scheduler_unit == "update":
+                scheduler.step()
+            totals[0] += loss.detach().double().cpu()
+        totals[1] += portion.weight / workers()
+    for step, scheduler in zip(steps, schedulers, strict=True):
+        if scheduler is not None and step.scheduler_unit == "epoch":
+            scheduler.step()
+    if workers() > 1:
+        dist.all_reduce(totals)
+    mean = float(totals[0] / totals[1].clamp(min=1e-12))
+    if not np.isfinite(mean):
+        raise FloatingPointError(
+            f"the training loss is {mean}: check the features for NaN, or lower the learning rate"
+        )
+    return mean
+
+
+def _clip(step: Step) -> None:
+    if step.clip_norm is None:
+        return
+    if step.clip == "global":
+        nn.utils.clip_grad_norm_(step.parameters, step.clip_norm)
+        return
+    for parameter in step.parameters:
+        nn.utils.clip_grad_norm_([parameter], step.clip_norm)
+
+
+def _stopped(history: list[dict[str, float]], best: State, settings: FoldSettings) -> bool:
+    """Whether patience has run out; only where a best epoch is looked for."""
+    waiting = settings.patience and settings.selection == "best" and best["epoch"]
+    return bool(waiting) and len(history) - best["epoch"] >= settings.patience
+
+
+def _fit_closed_form(
+    net: Net, source: Source, training: Examples, fitted: Mapping[str, Fitted], rank: int
+) -> Fit:
+    if rank == 0:
+        # One portion with everything: a closed form has no steps.
+        whole = source.scoring_portions(training, fitted, batch_size=len(training), rank=0, world=1)
+        net.fit(next(iter(whole)).batch)
+    if workers() > 1:
+        for tensor in net.state_dict().values():
+            dist.broadcast(tensor, 0)
+    net.eval()
+    return Fit(net, None, 1)
+
+
+def _gather(picks: Tensor, values: Tensor) -> list[tuple[Tensor, Tensor]]:
+    if workers() == 1:
+        return [(picks, values)]
+    gathered: list[Any] = [None] * workers()
+    dist.all_gather_object(gathered, (picks, values))
+    return gathered

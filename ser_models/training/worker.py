@@ -1,0 +1,300 @@
+"""What each training process does: go through the folds, leave a finished folder for each.
+
+A fold's folder tells how far it is: ``state`` after an epoch, ``fold.json`` when it is done. So a process that
+starts anywhere, for the first time or after a kill, goes on from there.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import torch.distributed as dist
+
+from ser_models import places
+from ser_models.evaluation.metrics import uar
+from ser_models.features.transforms import Fitted
+from ser_models.inference.model_folder import SavedModel, save_model
+from ser_models.models import build_model, get_system
+from ser_models.models.layers import workers
+from ser_models.protocols import ledger
+from ser_models.protocols.folds import Fold, Rows
+from ser_models.protocols.leaks import check_fitted
+from ser_models.shards.store import ShardStore
+from ser_models.training.batches import mix
+from ser_models.training.checkpoints import remove_state
+from ser_models.training.data import Features
+from ser_models.training.fold import Fit, Source, fit_fold, score, utterance_scores
+from ser_models.training.plan import Plan
+from ser_models.training.progress import Event, Report
+from ser_models.training.stream import StreamedFeatures
+
+
+@dataclass(frozen=True)
+class Crew:
+    """How the workers divide the folds and where they compute.
+
+    Attributes:
+        workers: number of training processes.
+        parallelism: ``data`` or ``folds``, see `ser_models.training.plan.TrainConfig`.
+        threads: CPU threads of each.
+        gpu: one GPU for each.
+        store: ``memory`` or ``stream``.
+        cache: folder of the node's feature cache, None for the default.
+    """
+
+    workers: int
+    parallelism: Literal["data", "folds"]
+    threads: int
+    gpu: bool
+    store: Literal["memory", "stream"]
+    cache: str | None
+
+
+def run_folds(plan: Plan, crew: Crew, report: Report, rank: int = 0) -> None:
+    """Train every fold that is this worker's and not done yet.
+
+    With ``data`` parallelism all workers call this together, one process group joining them; with ``folds`` each
+    calls it alone.
+    """
+    torch.set_num_threads(crew.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    device = torch.device("cuda") if crew.gpu else torch.device("cpu")
+    stores = {view: ShardStore.at(uri) for view, uri in plan.stores.items()}
+    manifest = next(iter(stores.values())).manifest()
+    source = _open_source(stores, manifest, crew)
+    alone = crew.parallelism == "folds"
+    tasks = plan.tasks[rank :: crew.workers] if alone else plan.tasks
+    for seed, fold in tasks:
+        folder = fold_folder(plan.run, seed, fold.index)
+        done = places.exists(places.join(folder, "fold.json"))
+        if not alone and workers() > 1:
+            # The first worker decides: others might look a moment later and see another state.
+            flag = torch.tensor([float(done)], device=device)
+            dist.broadcast(flag, 0)
+            done = bool(flag.item())
+        if done:
+            report(Event(seed, fold.index, "done", plan.settings.epochs, "done before"))
+            continue
+        _run_fold(plan, source, manifest, fold, seed, folder, device, report)
+
+
+def fold_folder(run: str, seed: int, fold: int) -> str:
+    """Where one fold of one seed lies."""
+    return places.join(run, f"seed-{seed}", f"fold-{fold}")
+
+
+def _run_fold(
+    plan: Plan,
+    source: Source,
+    manifest: pa.Table,
+    fold: Fold,
+    seed: int,
+    folder: str,
+    device: torch.device,
+    report: Report,
+) -> None:
+    began = time.perf_counter()
+    first = workers() == 1 or dist.get_rank() == 0
+    fit, fitted = _fit(plan, source, fold.train, fold.validation, fold, seed, folder, device, report)
+    predictions = [_predict(plan, source, manifest, fit, fitted, fold, seed, device, "validation")]
+    predictions.append(_predict(plan, source, manifest, fit, fitted, fold, seed, device, "test"))
+    refit: dict[str, Any] | None = None
+    if plan.refit and fit.selected_epoch and len(fold.validation):
+        joined = np.union1d(fold.train, fold.validation)
+        settings = replace(plan.settings, epochs=fit.selected_epoch, patience=0, selection="last")
+        again, fitted_again = _fit(
+            replace(plan, settings=settings),
+            source,
+            joined,
+            fold.validation[:0],
+            fold,
+            seed,
+            places.join(folder, "refit"),
+            device,
+            report,
+        )
+        refit = {"epochs": again.epochs}
+        table = _predict(plan, source, manifest, again, fitted_again, fold, seed, device, "test")
+        if first:
+            ledger.record(
+                plan.run, seed=seed, fold=fold.index, rows=len(fold.test), why="refitted model scored"
+            )
+            write_table(places.join(folder, "predictions-refit.parquet"), table)
+            _save(plan, places.join(folder, "refit", "model"), again, fitted_again, fold, seed, joined)
+    if not first:
+        return
+    reads = "selected and scored" if plan.preset.validation == "test" else "scored"
+    ledger.record(plan.run, seed=seed, fold=fold.index, rows=len(fold.test), why=reads)
+    _save(plan, places.join(folder, "model"), fit, fitted, fold, seed, fold.train)
+    write_table(places.join(folder, "predictions.parquet"), pa.concat_tables(predictions))
+    labels = plan.examples.of(fold.train, training=True).target.argmax(1)
+    counts = np.bincount(labels, minlength=len(plan.classes)).tolist()
+    speakers = manifest["speaker"].take(pa.array(fold.test)).unique().to_pylist()
+    write_json(
+        places.join(folder, "fold.json"),
+        {
+            "fold": fold.index,
+            "seed": seed,
+            "system": plan.system,
+            "selected_epoch": fit.selected_epoch,
+            "epochs": fit.epochs,
+            "selection": plan.preset.selection,
+            "history": fit.history,
+            "train_class_counts": dict(zip(plan.classes, counts, strict=True)),
+            "counts": _counts(fold),
+            "test_speakers": sorted(speaker for speaker in speakers if speaker is not None),
+            "seconds": time.perf_counter() - began,
+            "refit": refit,
+        },
+    )
+    remove_state(places.join(folder, "state"))
+    remove_state(places.join(folder, "refit", "state"))
+    text = _summary(predictions[1], fit)
+    report(Event(seed, fold.index, "done", fit.epochs, text))
+
+
+def _fit(
+    plan: Plan,
+    source: Source,
+    train: Rows,
+    validation: Rows,
+    fold: Fold,
+    seed: int,
+    folder: str,
+    device: torch.device,
+    report: Report,
+) -> tuple[Fit, dict[str, Fitted]]:
+    training = plan.examples.of(train, training=True)
+    fitted = source.fit(plan.preset.normalise, np.unique(training.row))
+    for view, transform in fitted.items():
+        check_fitted(
+            transform.fitted_on, (source.ids[row] for row in np.unique(training.row)), f"scaler of {view}"
+        )
+    torch.manual_seed(mix("weights", seed, fold.index))
+    net = build_model(plan.system, num_classes=len(plan.classes), **plan.arguments)
+
+    def on_epoch(entry: dict[str, float]) -> None:
+        text = f"loss {entry['train_loss']:.3f}"
+        if "validation_uar" in entry:
+            text += f", validation UAR {entry['validation_uar']:.3f}"
+        report(Event(seed, fold.index, "epoch", int(entry["epoch"]), text))
+
+    fit = fit_fold(
+        get_system(plan.system),
+        net,
+        source,
+        training,
+        plan.examples.of(validation, training=False),
+        fitted,
+        plan.settings,
+        seed=mix("fold", seed, fold.index),
+        state_folder=places.join(folder, "state"),
+        device=device,
+        on_epoch=on_epoch,
+    )
+    return fit, fitted
+
+
+def _predict(
+    plan: Plan,
+    source: Source,
+    manifest: pa.Table,
+    fit: Fit,
+    fitted: Mapping[str, Fitted],
+    fold: Fold,
+    seed: int,
+    device: torch.device,
+    part: Literal["validation", "test"],
+) -> pa.Table:
+    """Score one part of a fold; one row per utterance."""
+    examples = plan.examples.of(getattr(fold, part), training=False)
+    logits, target = score(fit.net, source, examples, fitted, plan.settings.batch_size, device)
+    rows, probabilities, targets = utterance_scores(
+        logits, target, examples.row, get_system(plan.system).aggregate
+    )
+    taken = manifest.take(pa.array(rows))
+    count = len(rows)
+    names = ("speaker", "session", "gender", "language", "intensity", "scenario")
+    columns = {
+        "utterance_id": taken["utterance_id"],
+        "corpus": taken["corpus"],
+        "part": pa.array([part] * count, pa.string()),
+        "fold": pa.array([fold.index] * count, pa.int32()),
+        "seed": pa.array([seed] * count, pa.int32()),
+        **{name: taken[name] for name in names},
+        "target": pa.array(targets.astype(np.float32).tolist(), pa.list_(pa.float32())),
+        "label": pa.array(targets.argmax(1), pa.int32()),
+        "prediction": pa.array(probabilities.argmax(1), pa.int32()),
+        "probabilities": pa.array(probabilities.astype(np.float32).tolist(), pa.list_(pa.float32())),
+    }
+    protocol = {"system": plan.system, **plan.about}
+    return pa.table(columns).replace_schema_metadata(
+        {"classes": json.dumps(plan.classes), "protocol": json.dumps(protocol)}
+    )
+
+
+def _save(
+    plan: Plan, folder: str, fit: Fit, fitted: Mapping[str, Fitted], fold: Fold, seed: int, train: Rows
+) -> None:
+    about = {
+        **plan.about,
+        "fold": fold.index,
+        "seed": seed,
+        "test_units": list(fold.test_units),
+        "counts": _counts(fold) | {"train": len(train)},
+        "selected_epoch": fit.selected_epoch,
+    }
+    model = SavedModel(
+        net=fit.net,
+        system=plan.system,
+        arguments=plan.arguments,
+        classes=plan.classes,
+        views=plan.preset.views,
+        fitted=fitted,
+        about=about,
+    )
+    save_model(folder, model)
+
+
+def _counts(fold: Fold) -> dict[str, int]:
+    return {"train": len(fold.train), "validation": len(fold.validation), "test": len(fold.test)}
+
+
+def _summary(predictions: pa.Table, fit: Fit) -> str:
+    label, prediction = (predictions[name].to_numpy() for name in ("label", "prediction"))
+    text = f"test UAR {uar(label, prediction):.3f} on {len(label)} utterances"
+    return text + (f", epoch {fit.selected_epoch} of {fit.epochs}" if fit.selected_epoch else "")
+
+
+def _open_source(stores: Mapping[str, ShardStore], manifest: pa.Table, crew: Crew) -> Source:
+    ids = manifest["utterance_id"].to_pylist()
+    if crew.store == "stream":
+        return StreamedFeatures(stores, ids)
+    return Features({view: store.open(crew.cache) for view, store in stores.items()}, ids)
+
+
+def write_json(uri: str, content: Mapping[str, Any]) -> None:
+    """Write a mapping as indented JSON."""
+    places.write_bytes(uri, json.dumps(content, indent=2, ensure_ascii=False, default=_plain).encode())
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "__dataclass_fields__"):
+        return asdict(value)
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+def write_table(uri: str, table: pa.Table) -> None:
+    """Write a table as Parquet."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    places.write_bytes(uri, buffer.getvalue())
