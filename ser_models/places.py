@@ -5,13 +5,17 @@ atomic: a reader sees the old object, the new one or none, never half of one. S3
 come from the usual environment variables (``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, …).
 """
 
+import io
 import os
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import fsspec
+import pyarrow as pa
 import pyarrow.fs
+import pyarrow.parquet as pq
 
 from ser_models.errors import UserError
 
@@ -115,16 +119,23 @@ def write_bytes(uri: str, content: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
-def append_text(uri: str, text: str) -> None:
-    """Add text to the end of a file; on an object store the object is rewritten."""
-    if is_remote(uri):
-        before = read_bytes(uri) if exists(uri) else b""
-        write_bytes(uri, before + text.encode())
-        return
-    target = Path(filesystem(uri)[1])
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("a", encoding="utf-8") as stream:
-        stream.write(text)
+def read_table(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """A Parquet file as a table.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        pyarrow.ArrowInvalid: it is no Parquet file.
+    """
+    # Not pq.read_table: given a stream, its threads sometimes abort the process at exit (pyarrow 26.0.1).
+    with pq.ParquetFile(pa.BufferReader(read_bytes(uri))) as file:
+        return file.read(columns=None if columns is None else list(columns))
+
+
+def write_table(uri: str, table: pa.Table) -> None:
+    """Write a table as Parquet, at once or not at all."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    write_bytes(uri, buffer.getvalue())
 
 
 def open_input(uri: str) -> BinaryIO:

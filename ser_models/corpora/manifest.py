@@ -5,7 +5,6 @@ uses: it refuses a corpus that disagrees with its published counts unless told t
 """
 
 import dataclasses
-import io
 import json
 import shlex
 from collections import Counter
@@ -144,9 +143,7 @@ def problems_of(table: pa.Table) -> list[Problem]:
 
 def save_manifest(table: pa.Table, uri: str) -> None:
     """Write a manifest as Parquet, at once or not at all."""
-    buffer = io.BytesIO()
-    pyarrow.parquet.write_table(table, buffer)
-    places.write_bytes(uri, buffer.getvalue())
+    places.write_table(uri, table)
 
 
 def load_manifest(uri: str) -> pa.Table:
@@ -156,8 +153,7 @@ def load_manifest(uri: str) -> pa.Table:
         UserError: there is no such file, or it is not a manifest of this version.
     """
     try:
-        # Not read_table: given a stream, its threads sometimes abort the process at exit (pyarrow 26.0.1).
-        table = pyarrow.parquet.ParquetFile(pa.BufferReader(places.read_bytes(uri))).read()
+        table = places.read_table(uri)
     except FileNotFoundError:
         raise UserError(f"{uri}: no such manifest") from None
     except pa.ArrowInvalid as error:

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ser_models import places
 from ser_models.errors import UserError
@@ -100,7 +99,7 @@ def read_predictions(path: str, *, fold: int, seed: int) -> tuple[Predictions, D
         UserError: the file is damaged, lacks a column or metadata, or holds impossible values.
     """
     try:
-        table = pq.read_table(pa.BufferReader(places.read_bytes(path)))
+        table = places.read_table(path)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(
             f"{path} is damaged ({error}); delete fold.json beside it and continue with train.py --resume"

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from ser_models import places
@@ -149,9 +148,7 @@ def _parts(uri: str) -> dict[int, set[str]]:
     """The test utterances of each fold, from the assignment that was fixed before training."""
     path = places.join(uri, "folds.parquet")
     try:
-        table = pq.read_table(
-            pa.BufferReader(places.read_bytes(path)), columns=["utterance_id", "fold", "part"]
-        )
+        table = places.read_table(path, ["utterance_id", "fold", "part"])
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     test: dict[int, set[str]] = {fold: set() for fold in table["fold"].unique().to_pylist()}

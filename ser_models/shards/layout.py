@@ -81,15 +81,15 @@ def shard_name(shard: int, shards: int) -> str:
 
 
 def default_shards(rows: int) -> int:
-    """Number of shards for a corpus: a power of two, some 48 utterances to a shard, from 8 to 1024 shards.
+    """Number of shards for a corpus: a power of two, some 64 utterances to a shard, from 8 to 1024 shards.
 
-    A Ray Data task costs some 30 ms of processor time besides its work, so a shard of a dozen short clips
-    would be half overhead; more than a few hundred make a killed run lose too much.
+    Between two Ray Data tasks a worker waits some 25 ms, so a shard of a dozen short clips would be half
+    waiting; with many hundreds a killed run would lose too much.
 
-    >>> [default_shards(rows) for rows in (10, 720, 10039, 10**6)]
-    [8, 16, 256, 1024]
+    >>> [default_shards(rows) for rows in (10, 720, 1440, 10039, 10**6)]
+    [8, 8, 16, 128, 1024]
     """
-    return int(2 ** np.clip(np.ceil(np.log2(max(rows, 1) / 48)), 3, 10))
+    return int(2 ** np.clip(np.round(np.log2(max(rows, 1) / 64)), 3, 10))
 
 
 def shard_numbers(table: pa.Table, shards: int) -> list[int]:
@@ -121,12 +121,14 @@ def media_sizes(table: pa.Table, column: str) -> dict[str, int | None]:
 
 def _size(uri: str, listed: Mapping[str, Any]) -> int | None:
     files, path = places.filesystem(uri)
+    if not places.is_remote(uri):
+        try:
+            return os.stat(path).st_size
+        except OSError:
+            return None
     try:
-        if places.is_remote(uri):
-            entry = listed.get(path) or files.info(path)
-            return int(entry["size"])
-        return os.stat(path).st_size
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return int((listed.get(path) or files.info(path))["size"])
+    except FileNotFoundError:
         return None
 
 

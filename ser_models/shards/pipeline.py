@@ -80,8 +80,12 @@ def build_dataset(targets: Sequence[Target], jobs: Sequence[Job], workers: int |
     _quieten()
     context = ray.data.DataContext.get_current().copy()
     context.target_max_block_size = None  # a block is a shard, whatever its size
+    # Shares processors between operators; of two processors it gives this single operator mostly one, and in
+    # the first second always. Blocks here are a few bytes, so there is no memory to share out.
+    context.op_resource_reservation_enabled = False
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.raise_original_map_exception = True  # wrapped, it loses the reason on its way here
     options: dict[str, Any] = {
         "fn_kwargs": {"targets": targets},
         "batch_size": None,

@@ -44,7 +44,7 @@ class PreprocessConfig:
     allow_partial: bool = False
     """Go on where the corpus differs from its published counts."""
     shards: int | None = None
-    """Number of shard files; by default some 48 utterances to a file. Part of the fingerprint."""
+    """Number of shard files; by default some 64 utterances to a file. Part of the fingerprint."""
     max_error_fraction: float = 0.01
     """Exit status 1 at the end if more than this fraction of the utterances cannot be read."""
     workers: int | None = None
@@ -90,6 +90,17 @@ def preprocess(
         manifest = load_corpus(config.corpus, config.root, allow_partial=config.allow_partial)
     if not manifest.num_rows:
         raise UserError(f"{config.corpus} at {config.root} has no utterances")
+    try:
+        summary = _preprocess(config, manifest)
+    except OSError as error:
+        raise WorkError(f"storage failed, the same command continues: {error}") from error
+    if say:
+        say(summary.text())
+    _refuse_too_many_errors(summary, config)
+    return summary
+
+
+def _preprocess(config: PreprocessConfig, manifest: pa.Table) -> Summary:
     targets, manifest, groups = plan(config, manifest)
     present = {str(target.spec): _open_folder(target, manifest, groups) for target in targets}
     jobs = [
@@ -112,11 +123,7 @@ def preprocess(
     views = tuple(
         _close_folder(target, config.corpus, groups, computed[str(target.spec)]) for target in targets
     )
-    summary = Summary(views, utterances, seconds)
-    if say:
-        say(summary.text())
-    _refuse_too_many_errors(summary, config)
-    return summary
+    return Summary(views, utterances, seconds)
 
 
 def plan(config: PreprocessConfig, manifest: pa.Table) -> tuple[list[Target], pa.Table, list[int]]:
@@ -176,8 +183,8 @@ def _run(config: PreprocessConfig, targets: Sequence[Target], jobs: Sequence[Job
     except (UserError, WorkError, GeneratorExit):
         raise
     except Exception as error:
-        # Ray Data raises whatever a task raised, wrapped; the last line of it is the task's own error.
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        cause = getattr(error, "cause", error)  # of Ray's RayTaskError: what the task raised
+        reason = " ".join(f"{type(cause).__name__}: {cause}".split())
         raise WorkError(
             f"preprocessing stopped: {reason}; finished shards are kept, the same command continues"
         ) from error

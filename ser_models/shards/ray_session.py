@@ -50,7 +50,7 @@ def ray_session(cpus: int | None = None, *, dashboard: bool = False) -> Iterator
             # Ray, which sets it for this process and all its children.
             with _one_thread_each():
                 ray.init(address="local", num_cpus=cpus, include_dashboard=dashboard, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # a slow start is a bare Exception in Ray
         if address:
             raise UserError(f"RAY_ADDRESS {address!r} cannot be joined: {error}") from error
         raise WorkError(f"Ray could not be started on this machine: {error}") from error

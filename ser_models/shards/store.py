@@ -1,4 +1,4 @@
-"""Finding finished shards and reading them: memory-mapped from a cache on this node, or as a Ray Dataset.
+"""Finding finished shards and reading them: memory-mapped from a cache on this node, or streamed.
 
 Parquet cannot be memory-mapped, so the first reader on a node rewrites a store as one uncompressed Arrow
 file, which every worker and every trial on the node then maps.
@@ -7,7 +7,9 @@ file, which every worker and every trial on the node then maps.
 import contextlib
 import os
 import uuid
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,14 +25,13 @@ from ser_models.features.views import ViewSpec, parse_specs
 from ser_models.shards import layout
 
 if TYPE_CHECKING:
-    import ray.data
-
     from ser_models.shards.ragged import FeatureTable
 
 CACHE_VARIABLE = "SER_CACHE"
 """Environment variable with the folder of the cache."""
 
 _COLUMNS = ("utterance_id", "values", "frames")
+_AHEAD = 2  # shards that are read ahead of their use
 _FORMAT = b"1"  # raised when the layout of the cache file changes
 
 
@@ -114,31 +115,20 @@ class ShardStore:
         assert table is not None, f"{path} was just written and cannot be read"
         return FeatureTable(table)
 
-    def dataset(
-        self, columns: Sequence[str] | None = None, *, order: Sequence[int] | None = None, cpus: float = 1
-    ) -> "ray.data.Dataset":
-        """The shards as a Ray Dataset, one block each and in order, for features that do not fit on a node.
+    def stream(self, order: Sequence[int]) -> Iterator[pa.Table]:
+        """Shards one after the other, the next ones being read meanwhile, for what does not fit on a node.
 
         Args:
-            columns: some of the shards' columns; None is all.
-            order: which of `shard_uris`, in which order; None is all of them.
-            cpus: processors that reading a shard asks for; 0 where others hold them for the whole run.
+            order: positions in `shard_uris`.
         """
-        import ray.data
-
-        uris = self.shard_uris if order is None else [self.shard_uris[index] for index in order]
-        blocks = [pa.table({"uri": [uri]}) for uri in uris]
-        context = ray.data.DataContext.get_current().copy()
-        context.target_max_block_size = None  # a block is a shard
-        context.execution_options.preserve_order = True
-        with ray.data.DataContext.current(context):
-            return ray.data.from_arrow(blocks).map_batches(
-                _read_block,
-                fn_kwargs={"columns": None if columns is None else list(columns)},
-                batch_size=None,
-                batch_format="pyarrow",
-                num_cpus=cpus,
-            )
+        uris = [self.shard_uris[index] for index in order]
+        with ThreadPoolExecutor(_AHEAD) as pool:
+            reading = deque(pool.submit(_read_table, uri, _COLUMNS) for uri in uris[:_AHEAD])
+            for position in range(len(uris)):
+                table = reading.popleft().result()
+                if position + _AHEAD < len(uris):
+                    reading.append(pool.submit(_read_table, uris[position + _AHEAD], _COLUMNS))
+                yield table
 
     def _read(self, name: str) -> pa.Table:
         return _read_table(places.join(self.uri, name))
@@ -236,7 +226,3 @@ def _read_table(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
     # Not read_table: given a stream, its threads sometimes abort the process at exit (pyarrow 26.0.1).
     with pq.ParquetFile(pa.BufferReader(places.read_bytes(uri))) as file:
         return file.read(columns=None if columns is None else list(columns))
-
-
-def _read_block(block: pa.Table, columns: list[str] | None) -> pa.Table:
-    return _read_table(block["uri"][0].as_py(), columns)

@@ -16,17 +16,19 @@ from dataclasses import replace
 from typing import Any
 
 import torch.distributed as dist
+from rich.console import Console
 
 from ser_models import cli, places
 from ser_models.errors import UserError, WorkError
 from ser_models.models import get_system
 from ser_models.protocols.folds import fold_table
+from ser_models.protocols.leaks import LeakReport
 from ser_models.shards.ray_session import ray_session
 from ser_models.shards.store import find_store
 from ser_models.training import environment
 from ser_models.training.plan import Plan, TrainConfig, make_plan, resolve_preset
 from ser_models.training.progress import Board, Display, Event, shown_from
-from ser_models.training.worker import Crew, run_folds, write_json, write_table
+from ser_models.training.worker import Crew, run_folds, write_json
 
 FREE_ON_RESUME = ("resume", "local", "workers", "threads_per_worker", "max_failures", "output")
 """Settings that may differ when a run goes on."""
@@ -50,7 +52,7 @@ def cross_validate(config: TrainConfig) -> str:
     _check_fingerprints(run, fingerprints)
     write_json(places.join(run, "environment.json"), environment.describe(fingerprints))
     write_json(places.join(run, "leaks.json"), leaks.as_dict() | {"deviations": list(plan.deviations)})
-    write_table(places.join(run, "folds.parquet"), fold_table(manifest, plan.folds))
+    places.write_table(places.join(run, "folds.parquet"), fold_table(manifest, plan.folds))
     places.write_bytes(places.join(run, "config.yaml"), cli.dump(replace(config, resume=False)).encode())
     crew = Crew(
         workers=config.workers,
@@ -60,12 +62,27 @@ def cross_validate(config: TrainConfig) -> str:
         store=config.features.store,
         cache=config.features.cache,
     )
+    _announce(plan, leaks)
     with Display(len(plan.tasks), plan.settings.epochs, plan.total_folds) as display:
-        if config.local or (config.workers == 1 and not config.gpu and crew.store == "memory"):
+        if config.local or (config.workers == 1 and not config.gpu):
             run_folds(plan, crew, display.show)
         else:
             _run_on_ray(plan, crew, config.max_failures, display)
     return run
+
+
+def _announce(plan: Plan, leaks: LeakReport) -> None:
+    """Say before the work what the numbers will mean."""
+    say = Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print
+    about = plan.about
+    title = f"{plan.system} on {about['corpus']}{' (SYNTHETIC)' if about['synthetic'] else ''}"
+    say(f"{title}, {about['preset']}: {about['protocol']}; selection: {about['selection']}")
+    for finding in leaks.findings:
+        say(f"leak: {finding}")
+    for deviation in plan.deviations:
+        say(f"departs from the preset: {deviation}")
+    for note in leaks.notes:
+        say(f"note: {note}")
 
 
 def _run_on_ray(plan: Plan, crew: Crew, max_failures: int, display: Display) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -19,7 +20,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ser_models.evaluation.metrics import accuracy, uar
+from ser_models.errors import WorkError
+from ser_models.evaluation.metrics import AbsentClassWarning, accuracy, uar
 from ser_models.features.transforms import Fitted
 from ser_models.models.layers import workers
 from ser_models.models.system import Aggregate, Net, Step, System, cross_entropy_sum
@@ -132,7 +134,7 @@ def fit_fold(
         on_epoch: called on the first worker with each entry of the history.
 
     Raises:
-        FloatingPointError: the loss is not finite.
+        WorkError: the loss is not finite.
     """
     rank = dist.get_rank() if workers() > 1 else 0
     net.to(device)
@@ -188,7 +190,7 @@ def fit_fold(
                 cross_entropy_sum(torch.from_numpy(logits), torch.from_numpy(target), torch.ones(len(target)))
                 / len(target)
             )
-            entry["validation_uar"] = uar(labels.argmax(1), probabilities.argmax(1), labels.shape[1])
+            entry["validation_uar"] = quiet_uar(labels.argmax(1), probabilities.argmax(1))
             entry["validation_wa"] = accuracy(labels.argmax(1), probabilities.argmax(1))
             better = (entry["validation_uar"], -entry["validation_loss"]) > (best["uar"], -best["loss"])
             if settings.selection == "best" and better:
@@ -250,6 +252,13 @@ def score(
     for picks, values in _gather(own_picks, own_logits):
         logits[picks] = values
     return logits.numpy(), examples.target
+
+
+def quiet_uar(truth: Array, prediction: Array) -> float:
+    """UAR over the classes that occur; which ones a part lacks is said once, when the folds are made."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AbsentClassWarning)
+        return uar(truth, prediction)
 
 
 def utterance_scores(
@@ -317,7 +326,7 @@ def _train_epoch(
         dist.all_reduce(totals)
     mean = float(totals[0] / totals[1].clamp(min=1e-12))
     if not np.isfinite(mean):
-        raise FloatingPointError(
+        raise WorkError(
             f"the training loss is {mean}: check the features for NaN, or lower the learning rate"
         )
     return mean

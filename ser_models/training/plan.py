@@ -81,7 +81,7 @@ class FeatureConfig:
     """Where features come from; what is null comes from the preset."""
 
     store: Literal["memory", "stream"] = "memory"
-    """memory maps the corpus on every node; stream reads shards through Ray Data, for what does not fit."""
+    """memory maps the features on every node; stream reads them shard by shard, for what does not fit."""
     views: str | None = None
     """View specs, separated by commas, such as mfcc[samples=110000]."""
     normalise: Literal["none", "global"] | None = None
@@ -143,8 +143,6 @@ class TrainConfig:
             raise UserError(f"threads_per_worker = {self.threads_per_worker}: must be at least 1")
         if self.local and self.workers > 1:
             raise UserError(f"local runs in one process: workers = {self.workers} needs local = false")
-        if self.local and self.features.store == "stream":
-            raise UserError("features.store = stream reads through Ray: it needs local = false")
         if self.name is not None and ("/" in self.name or not self.name.strip()):
             raise UserError(f"name = {self.name!r}: must be a folder name without /")
 

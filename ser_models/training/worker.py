@@ -6,7 +6,6 @@ starts anywhere, for the first time or after a kill, goes on from there.
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from collections.abc import Mapping
@@ -15,12 +14,10 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
 
 from ser_models import places
-from ser_models.evaluation.metrics import uar
 from ser_models.features.transforms import Fitted
 from ser_models.inference.model_folder import SavedModel, save_model
 from ser_models.models import build_model, get_system
@@ -32,7 +29,7 @@ from ser_models.shards.store import ShardStore
 from ser_models.training.batches import mix
 from ser_models.training.checkpoints import remove_state
 from ser_models.training.data import Features
-from ser_models.training.fold import Fit, Source, fit_fold, score, utterance_scores
+from ser_models.training.fold import Fit, Source, fit_fold, quiet_uar, score, utterance_scores
 from ser_models.training.plan import Plan
 from ser_models.training.progress import Event, Report
 from ser_models.training.stream import StreamedFeatures
@@ -128,14 +125,14 @@ def _run_fold(
             ledger.record(
                 plan.run, seed=seed, fold=fold.index, rows=len(fold.test), why="refitted model scored"
             )
-            write_table(places.join(folder, "predictions-refit.parquet"), table)
+            places.write_table(places.join(folder, "predictions-refit.parquet"), table)
             _save(plan, places.join(folder, "refit", "model"), again, fitted_again, fold, seed, joined)
     if not first:
         return
     reads = "selected and scored" if plan.preset.validation == "test" else "scored"
     ledger.record(plan.run, seed=seed, fold=fold.index, rows=len(fold.test), why=reads)
     _save(plan, places.join(folder, "model"), fit, fitted, fold, seed, fold.train)
-    write_table(places.join(folder, "predictions.parquet"), pa.concat_tables(predictions))
+    places.write_table(places.join(folder, "predictions.parquet"), pa.concat_tables(predictions))
     labels = plan.examples.of(fold.train, training=True).target.argmax(1)
     counts = np.bincount(labels, minlength=len(plan.classes)).tolist()
     speakers = manifest["speaker"].take(pa.array(fold.test)).unique().to_pylist()
@@ -271,7 +268,7 @@ def _counts(fold: Fold) -> dict[str, int]:
 
 def _summary(predictions: pa.Table, fit: Fit) -> str:
     label, prediction = (predictions[name].to_numpy() for name in ("label", "prediction"))
-    text = f"test UAR {uar(label, prediction):.3f} on {len(label)} utterances"
+    text = f"test UAR {quiet_uar(label, prediction):.3f} on {len(label)} utterances"
     return text + (f", epoch {fit.selected_epoch} of {fit.epochs}" if fit.selected_epoch else "")
 
 
@@ -291,10 +288,3 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "__dataclass_fields__"):
         return asdict(value)
     return value.item() if hasattr(value, "item") else str(value)
-
-
-def write_table(uri: str, table: pa.Table) -> None:
-    """Write a table as Parquet."""
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer)
-    places.write_bytes(uri, buffer.getvalue())

@@ -346,3 +346,9 @@ def test_impossible_configurations_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         dataclasses.replace(config, **change)
+
+
+def test_an_output_that_cannot_be_written_is_one_line(corpus: pa.Table, config: PreprocessConfig) -> None:
+    Path(config.output).write_text("a file where the folder should go")
+    with pytest.raises(WorkError, match="storage failed"):
+        preprocess(config, corpus)
