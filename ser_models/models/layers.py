@@ -58,10 +58,16 @@ class MaskedBatchNorm(nn.Module):
                 mask = values.new_ones(values.shape[0], values.shape[2], dtype=torch.bool)
             normal, mean, variance = _Normalise.apply(values, mask, self.eps)  # type: ignore[no-untyped-call]
             output = normal * self.weight[:, None] + self.bias[:, None]
-        self.running_mean.lerp_(mean.detach(), self.momentum)
-        # Biased, as Keras keeps it for sequences; torch would keep the unbiased one.
-        self.running_variance.lerp_(variance, self.momentum)
+        self.track(mean.detach(), variance)
         return output
+
+    def track(self, mean: Tensor, variance: Tensor) -> None:
+        """Move the running statistics towards those of a batch.
+
+        The variance is the biased one, as Keras keeps it for sequences; torch would keep the unbiased one.
+        """
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_variance.lerp_(variance, self.momentum)
 
 
 class _Normalise(torch.autograd.Function):
@@ -99,14 +105,6 @@ class _Normalise(torch.autograd.Function):
         mean_gradient, mean_product = (sums / count.clamp(min=1)).to(normal.dtype)
         centred = gradient - mean_gradient[:, None] - normal * mean_product[:, None]
         return centred * inverse_sd[:, None] * valid, None, None
-
-
-def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean over time of the valid frames: [batch, channels, time] to [batch, channels]; 0 where none is valid."""
-    if mask is None:
-        return values.mean(2)
-    valid = mask[:, None].to(values.dtype)
-    return (values * valid).sum(2) / valid.sum(2).clamp(min=1)
 
 
 def reverse_time(values: Tensor, lengths: Tensor) -> Tensor:

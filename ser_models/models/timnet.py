@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from ser_models.errors import UserError
 from ser_models.models.batch import Batch, ragged
-from ser_models.models.layers import MaskedBatchNorm, masked_mean, reverse_time, workers
+from ser_models.models.layers import MaskedBatchNorm, reverse_time
 from ser_models.models.system import Net, Preset, Step, System, cross_entropy_sum
 
 
@@ -42,6 +42,7 @@ class TemporalAwareBlock(nn.Module):
     def __init__(self, channels: int, kernel: int, dilation: int, dropout: float, gated: bool) -> None:
         super().__init__()
         self.reach = (kernel - 1) * dilation
+        self.dilation = dilation
         self.dropout = dropout
         self.gated = gated
         self.convolutions = nn.ModuleList(
@@ -49,14 +50,49 @@ class TemporalAwareBlock(nn.Module):
         )
         self.norms = nn.ModuleList(MaskedBatchNorm(channels, eps=1e-3, momentum=0.01) for _ in range(2))
 
-    def forward(self, values: Tensor, mask: Tensor | None) -> Tensor:
-        """[batch, channels, time] to the same shape."""
-        hidden = values
+    def forward(self, padded: Tensor, lengths: Tensor, mask: Tensor, pad: int) -> tuple[Tensor, Tensor]:
+        """Compute the block on a sequence that is padded in front, and pad the result for the next block.
+
+        Args:
+            padded: [batch, reach + time, channels].
+            lengths: [batch] valid frames.
+            mask: [batch, time] the same as a mask.
+            pad: zero frames to put in front of the result.
+
+        Returns:
+            [batch, pad + time, channels], and its sum over valid frames [batch, channels].
+        """
+        if self.training and self.gated and padded.device.type == "cpu":
+            return self._forward_fused(padded, lengths, pad)
+        values = padded[:, self.reach :].transpose(1, 2)
+        hidden = padded.transpose(1, 2)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            hidden = convolution(functional.pad(hidden, (self.reach, 0)))
-            hidden = functional.relu_(norm(hidden, mask))
+            # The second convolution needs its own padding; the first one finds it in its input.
+            missing = self.reach + values.shape[2] - hidden.shape[2]
+            hidden = functional.relu(norm(convolution(functional.pad(hidden, (missing, 0))), mask))
             hidden = functional.dropout1d(hidden, self.dropout, self.training)
-        return values * torch.sigmoid(hidden) if self.gated else functional.relu(values + hidden)
+        result = values * torch.sigmoid(hidden) if self.gated else functional.relu(values + hidden)
+        result = result * mask[:, None]
+        return functional.pad(result, (pad, 0)).transpose(1, 2), result.sum(2)
+
+    def _forward_fused(self, padded: Tensor, lengths: Tensor, pad: int) -> tuple[Tensor, Tensor]:
+        from ser_models.models import fused
+
+        hidden = padded
+        for pad_next, convolution, norm in zip((self.reach, 0), self.convolutions, self.norms, strict=True):
+            values = fused.convolve(hidden, convolution.weight, convolution.bias, self.dilation)
+            keep = values.new_ones(len(values), values.shape[2])
+            hidden, mean, variance = fused.normalise_relu_dropout(
+                values,
+                norm.weight,
+                norm.bias,
+                lengths,
+                functional.dropout(keep, self.dropout),
+                norm.eps,
+                pad_next,
+            )
+            norm.track(mean, variance)
+        return fused.gate(hidden, padded, lengths, pad)
 
 
 class TIMNet(Net):
@@ -121,19 +157,27 @@ class TIMNet(Net):
     def forward(self, batch: Batch, step: str = "main") -> dict[str, Tensor]:
         """Read the only input of the batch, a `Ragged` of [batch, time, features]."""
         sequence = ragged(batch.inputs, next(iter(batch.inputs)))
-        whole = workers() == 1 and bool((sequence.lengths == sequence.values.shape[1]).all())
-        mask = None if whole else sequence.mask()
+        lengths, mask = sequence.lengths, sequence.mask()
         streams = [sequence.values]
         if len(self.entries) == 2:
             # The streams are added frame by frame without turning the second one back, as in the original:
             # only their means over time are used.
-            streams.append(reverse_time(sequence.values, sequence.lengths))
-        hidden = [entry(stream.transpose(1, 2)) for entry, stream in zip(self.entries, streams, strict=True)]
+            streams.append(reverse_time(sequence.values, lengths))
+        reaches = [block.reach for block in self.streams[0]] + [0]
+        hidden = [
+            functional.pad(functional.linear(stream, entry.weight[..., 0], entry.bias), (0, 0, reaches[0], 0))
+            for entry, stream in zip(self.entries, streams, strict=True)
+        ]
         levels = []
-        for blocks in zip(*self.streams, strict=True):
-            hidden = [block(stream, mask) for block, stream in zip(blocks, hidden, strict=True)]
-            levels.append(masked_mean(torch.stack(hidden).sum(0), mask))
-        return {"logits": self.classifier(self._fuse(torch.stack(levels, 2)))}
+        for level, blocks in enumerate(zip(*self.streams, strict=True)):
+            results = [
+                block(stream, lengths, mask, reaches[level + 1])
+                for block, stream in zip(blocks, hidden, strict=True)
+            ]
+            hidden = [result for result, _ in results]
+            levels.append(torch.stack([sums for _, sums in results]).sum(0))
+        means = torch.stack(levels, 2) / lengths.clamp(min=1)[:, None, None]
+        return {"logits": self.classifier(self._fuse(means))}
 
     def _fuse(self, levels: Tensor) -> Tensor:
         """[batch, filters, levels] to [batch, filters]."""

@@ -1,5 +1,7 @@
 """Every registered network: shapes, gradients, padding; TIM-Net against a NumPy reference of the paper's equations."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,8 @@ import torch
 from ser_models.errors import UserError
 from ser_models.models import SYSTEMS, build_model, get_system
 from ser_models.models.batch import Batch, Ragged
-from ser_models.models.layers import MaskedBatchNorm, masked_mean, reverse_time
+from ser_models.models.layers import MaskedBatchNorm, reverse_time
+from ser_models.models.timnet import TemporalAwareBlock
 
 FEATURES = 39
 
@@ -156,13 +159,13 @@ def test_depth_sets_how_far_the_forward_stream_looks_back() -> None:
     for blocks in (1, 3):
         net = randomised(build_model("timnet", num_classes=5, blocks=blocks, backward=False)).eval()
         captured: list[torch.Tensor] = []
-        net.streams[0][-1].register_forward_hook(lambda *args, kept=captured: kept.append(args[2]))  # type: ignore[index, union-attr]
+        net.streams[0][-1].register_forward_hook(lambda *args, kept=captured: kept.append(args[2][0]))  # type: ignore[index, union-attr]
         reach = 2 * (2**blocks - 1)
         first, second = batch_of([60]), batch_of([60])
         second.inputs["mfcc"].values[0, 5] += 10  # type: ignore[union-attr]
         with torch.no_grad():
             net(first), net(second)
-        changed = (captured[0] - captured[1]).abs().sum(1)[0] > 0
+        changed = (captured[0] - captured[1]).abs().sum(2)[0] > 0
         assert changed.nonzero().squeeze(1).tolist() == list(range(5, 5 + reach + 1))
 
 
@@ -222,9 +225,45 @@ def test_reversal_keeps_padding_at_the_end() -> None:
     assert reversed_values.tolist() == [[3, 2, 1, 0], [4, 0, 0, 0], [8, 7, 6, 5]]
 
 
-def test_the_mean_of_an_empty_sequence_is_zero() -> None:
-    mask = torch.tensor([[True, False], [False, False]])
-    assert masked_mean(torch.ones(2, 3, 2), mask).tolist() == [[1.0] * 3, [0.0] * 3]
+@pytest.mark.parametrize("lengths", [[30, 30, 30], [30, 17, 1], [12, 0, 30]])
+def test_the_fused_training_step_equals_the_eager_one(
+    lengths: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Same dropout, same weights: logits, every gradient and the running statistics agree to float32."""
+    torch.manual_seed(0)
+    nets = [randomised(build_model("timnet", num_classes=5, blocks=4)) for _ in range(2)]
+    eager = nets[1]
+    for module in eager.modules():
+        if hasattr(module, "_forward_fused"):
+            monkeypatch.setattr(module, "_forward_fused", partial(forward_eagerly, module))
+    batch = batch_of(lengths)
+    for net in nets:
+        torch.manual_seed(7)
+        outputs = net(batch)
+        net.loss(outputs, batch)["emotion"].backward()
+    for (name, first), second in zip(nets[0].named_parameters(), eager.parameters(), strict=True):
+        scale = second.grad.abs().max()  # type: ignore[union-attr]
+        # A bias before a normalisation has no gradient but rounding.
+        torch.testing.assert_close(
+            first.grad, second.grad, rtol=1e-3, atol=1e-4 * float(scale) + 1e-6, msg=name
+        )
+    for first, second in zip(nets[0].buffers(), eager.buffers(), strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-6)
+
+
+def forward_eagerly(
+    block: TemporalAwareBlock, padded: torch.Tensor, lengths: torch.Tensor, pad: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The block by its definition, with the dropout that the fused one draws."""
+    mask = torch.arange(padded.shape[1] - block.reach) < lengths[:, None]
+    values = padded[:, block.reach :].transpose(1, 2)
+    hidden = values
+    for convolution, norm in zip(block.convolutions, block.norms, strict=True):
+        hidden = norm(convolution(torch.nn.functional.pad(hidden, (block.reach, 0))), mask)
+        keep = torch.nn.functional.dropout(torch.ones(len(hidden), hidden.shape[1]), block.dropout)
+        hidden = hidden.relu() * keep[..., None]
+    result = values * torch.sigmoid(hidden) * mask[:, None]
+    return torch.nn.functional.pad(result, (pad, 0)).transpose(1, 2), result.sum(2)
 
 
 def test_svm_fits_a_separable_task_and_never_predicts_a_class_it_has_not_seen() -> None:
