@@ -18,6 +18,8 @@ utterance as if it were alone.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -66,7 +68,7 @@ class TemporalAwareBlock(nn.Module):
             return self._forward_fused(padded, lengths, pad)
         values = padded[:, self.reach :].transpose(1, 2)
         hidden = padded.transpose(1, 2)
-        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+        for convolution, norm in self._layers():
             # The second convolution needs its own padding; the first one finds it in its input.
             missing = self.reach + values.shape[2] - hidden.shape[2]
             hidden = functional.relu(norm(convolution(functional.pad(hidden, (missing, 0))), mask))
@@ -75,11 +77,17 @@ class TemporalAwareBlock(nn.Module):
         result = result * mask[:, None]
         return functional.pad(result, (pad, 0)).transpose(1, 2), result.sum(2)
 
+    def _layers(self) -> list[tuple[nn.Conv1d, MaskedBatchNorm]]:
+        return cast(
+            list[tuple[nn.Conv1d, MaskedBatchNorm]], list(zip(self.convolutions, self.norms, strict=True))
+        )
+
     def _forward_fused(self, padded: Tensor, lengths: Tensor, pad: int) -> tuple[Tensor, Tensor]:
         from ser_models.models import fused
 
         hidden = padded
-        for pad_next, convolution, norm in zip((self.reach, 0), self.convolutions, self.norms, strict=True):
+        for pad_next, (convolution, norm) in zip((self.reach, 0), self._layers(), strict=True):
+            assert convolution.bias is not None
             values = fused.convolve(hidden, convolution.weight, convolution.bias, self.dilation)
             keep = values.new_ones(len(values), values.shape[2])
             hidden, mean, variance = fused.normalise_relu_dropout(
@@ -163,13 +171,15 @@ class TIMNet(Net):
             # The streams are added frame by frame without turning the second one back, as in the original:
             # only their means over time are used.
             streams.append(reverse_time(sequence.values, lengths))
-        reaches = [block.reach for block in self.streams[0]] + [0]
+        stacks = [cast(list[TemporalAwareBlock], list(cast(nn.ModuleList, stack))) for stack in self.streams]
+        entries = cast(list[nn.Conv1d], list(self.entries))
+        reaches = [block.reach for block in stacks[0]] + [0]
         hidden = [
             functional.pad(functional.linear(stream, entry.weight[..., 0], entry.bias), (0, 0, reaches[0], 0))
-            for entry, stream in zip(self.entries, streams, strict=True)
+            for entry, stream in zip(entries, streams, strict=True)
         ]
         levels = []
-        for level, blocks in enumerate(zip(*self.streams, strict=True)):
+        for level, blocks in enumerate(zip(*stacks, strict=True)):
             results = [
                 block(stream, lengths, mask, reaches[level + 1])
                 for block, stream in zip(blocks, hidden, strict=True)
