@@ -6,6 +6,7 @@ from ser_models.corpora.manifest import (
     load_corpus,
     load_manifest,
     parse_corpus,
+    partial_corpus,
     problems_of,
     save_manifest,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "load_corpus",
     "load_manifest",
     "parse_corpus",
+    "partial_corpus",
     "problems_of",
     "save_manifest",
 ]

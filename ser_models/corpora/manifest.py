@@ -112,9 +112,9 @@ def parse_corpus(name: str, root: str) -> Parsed:
 def load_corpus(name: str, root: str, *, allow_partial: bool = False) -> pa.Table:
     """Read a corpus into a manifest, one row per utterance, sorted by utterance id.
 
-    The table's schema metadata holds ``corpus``, ``root``, ``synthetic`` (``true`` or ``false``) and the
-    problems that `problems_of` returns. An utterance whose media file cannot be read keeps its row, with a
-    null duration.
+    The table's schema metadata holds ``corpus``, ``root``, ``synthetic`` (``true`` or ``false``), the problems
+    that `problems_of` returns and, for a corpus that is not whole, what `partial_corpus` says. An utterance
+    whose media file cannot be read keeps its row, with a null duration.
 
     Args:
         name: a registered corpus, see `CORPORA`.
@@ -132,7 +132,16 @@ def load_corpus(name: str, root: str, *, allow_partial: bool = False) -> pa.Tabl
             f"{name} at {parsed.root} is not the {'generated' if parsed.synthetic else 'published'} corpus: "
             f"{parsed.disagreement}. All of it: {command}; to go on with what is there: --allow-partial"
         )
-    return parsed.table
+    metadata = dict(parsed.table.schema.metadata or {})
+    if parsed.disagreement:
+        metadata[b"partial"] = parsed.disagreement.encode()
+    return parsed.table.replace_schema_metadata(metadata)
+
+
+def partial_corpus(table: pa.Table) -> str | None:
+    """How a manifest's corpus differs from the published one, in one line; None where it is whole."""
+    said = (table.schema.metadata or {}).get(b"partial")
+    return said.decode() if said else None
 
 
 def problems_of(table: pa.Table) -> list[Problem]:

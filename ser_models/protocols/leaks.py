@@ -89,7 +89,7 @@ class LeakReport:
         if unnamed:
             raise UserError(
                 f"the leak check stops this run: {'; '.join(unnamed)}. Choose a fold scheme without it, or name "
-                "it in --leaks so that every result says it"
+                "it in --protocol.leaks so that every result says it"
             )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from ser_models.corpora import partial_corpus
 from ser_models.errors import UserError
 from ser_models.models import build_model, get_system
 from ser_models.models.system import Preset, System
@@ -270,6 +271,10 @@ def make_plan(
     chosen = _chosen(folds, config.protocol.only_folds)
     if len(chosen) < len(folds):
         deviations += (f"{len(chosen)} of {len(folds)} folds were run",)
+    if difference := partial_corpus(manifest):
+        deviations += (f"not the whole corpus: {difference}",)
+    if failed:
+        deviations += (f"{len(failed)} utterances without features were left out, their media being unreadable",)
     arguments = {"features": int(first.info["shape"][0]), **preset.model}
     build_model(config.system, num_classes=len(classes), **arguments)
     metadata = manifest.schema.metadata or {}

@@ -340,3 +340,16 @@ def test_a_corpus_on_s3_gives_the_same_manifest(bucket: str, tmp_path: Path):
     assert remote.schema.metadata[b"synthetic"] == b"true"
     with pytest.raises(UserError, match="no such folder"):
         load_corpus("ravdess", f"{bucket}/nothing")
+
+
+def test_a_partial_corpus_says_so_as_long_as_its_manifest_lives(tmp_path: Path) -> None:
+    from ser_models.corpora import partial_corpus
+    from ser_models.corpora.synthetic import Settings, generate
+
+    generate("ravdess", str(tmp_path / "corpus"), Settings(speakers=2, utterances=4))
+    assert partial_corpus(load_corpus("ravdess", str(tmp_path / "corpus"))) is None
+    next((tmp_path / "corpus").rglob("*.wav")).unlink()
+    table = load_corpus("ravdess", str(tmp_path / "corpus"), allow_partial=True)
+    save_manifest(table, str(tmp_path / "manifest.parquet"))
+    said = partial_corpus(load_manifest(str(tmp_path / "manifest.parquet")))
+    assert said is not None and "7 of 8 utterances" in said
