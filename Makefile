@@ -7,7 +7,7 @@ DEMO := demo
 resume = $(if $(wildcard $(DEMO)/runs/$(1)/config.yaml),--resume)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-unit test-integration test-slow lint format clean
+.PHONY: help install demo test test-unit test-integration test-slow test-gpu lint format clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -42,6 +42,9 @@ test-integration: $(INSTALLED) ## Tests with a real Ray, a real S3 server and re
 
 test-slow: $(INSTALLED) ## Kill, scale and quality studies
 	$(BIN)/python -m pytest tests -m slow -q
+
+test-gpu: $(INSTALLED) ## Tests that need a CUDA device
+	$(BIN)/python -m pytest tests/gpu -q
 
 lint: $(INSTALLED) ## Style and types, as CI runs them
 	$(BIN)/ruff check .

@@ -274,7 +274,9 @@ def make_plan(
     if difference := partial_corpus(manifest):
         deviations += (f"not the whole corpus: {difference}",)
     if failed:
-        deviations += (f"{len(failed)} utterances without features were left out, their media being unreadable",)
+        deviations += (
+            f"{len(failed)} utterances without features were left out, their media being unreadable",
+        )
     arguments = {"features": int(first.info["shape"][0]), **preset.model}
     build_model(config.system, num_classes=len(classes), **arguments)
     metadata = manifest.schema.metadata or {}

@@ -67,6 +67,7 @@ class Display:
         self._tasks = tasks
         self._made: dict[tuple[int, int], int] = {}
         self._finished = 0
+        self._first: tuple[float, int] | None = None
         self._console = Console(file=sys.stderr)
         self._last_line = time.monotonic()
         self._bar = Progress(
@@ -83,7 +84,6 @@ class Display:
         self._task = self._bar.add_task("starting workers", total=tasks * epochs)
 
     def __enter__(self) -> Display:
-        self._began = time.monotonic()
         self._bar.start()
         return self
 
@@ -97,13 +97,13 @@ class Display:
         self._made[key] = self._epochs if event.kind == "done" else event.epoch
         self._finished += event.kind == "done"
         line = f"{name} epoch {event.epoch}/{self._epochs} {event.text}"
+        left = self._time_left()
         self._bar.update(self._task, completed=sum(self._made.values()), description=line)
         if event.kind == "epoch" and (
             self._console.is_terminal or time.monotonic() - self._last_line < LINE_EVERY_S
         ):
             return
         self._last_line = time.monotonic()
-        left = self._time_left()
         # Finished folds stay on the screen above the bar.
         text = f"{name}: {event.text}" if event.kind == "done" else line
         self._console.print(
@@ -114,10 +114,14 @@ class Display:
         )
 
     def _time_left(self) -> str:
-        share = sum(self._made.values()) / max(1, self._tasks * self._epochs)
-        if share in (0, 1):
+        """From the pace since the first epoch: starting workers and compiling say nothing about the rest."""
+        made = sum(self._made.values())
+        if self._first is None:
+            self._first = (time.monotonic(), made)
+        began, already = self._first
+        if made - already < 3 or made >= self._tasks * self._epochs:
             return ""
-        seconds = (time.monotonic() - self._began) * (1 - share) / share
+        seconds = (time.monotonic() - began) * (self._tasks * self._epochs - made) / (made - already)
         return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
