@@ -174,7 +174,7 @@ def _shared_values(
     named: tuple[str, ...],
     label: Sequence[str] | None = None,
 ) -> Finding | None:
-    count, touched, examples, where = 0, 0, list[str](), set[str]()
+    count, touched, examples, where = 0, 0, dict[str, None](), set[str]()
     # Integers compare far faster than Python objects, and folds are many.
     known = np.array([value is not None for value in values])
     codes = np.unique(values[known].astype(str), return_inverse=True)[1]
@@ -193,12 +193,12 @@ def _shared_values(
                 continue
             shared_here += len(both)
             where.add(parts)
-            for number in both[: EXAMPLES - len(examples)]:
+            for number in both[:EXAMPLES]:
                 rows = np.flatnonzero(numbers == number)
                 names = [label[row] for row in rows[:2]] if label else [str(values[rows[0]])]
-                examples.append(" = ".join(names))
+                examples[" = ".join(names)] = None
         count += shared_here
         touched += shared_here > 0
     if not count:
         return None
-    return Finding(leak, count, touched, "; ".join(sorted(where)), tuple(examples), leak in named)
+    return Finding(leak, count, touched, "; ".join(sorted(where)), tuple(examples)[:EXAMPLES], leak in named)
