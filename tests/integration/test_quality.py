@@ -18,9 +18,7 @@ CHANCE = 1 / 8
 def test_both_systems_beat_chance_beyond_their_interval(tmp_path: Path, ray_cluster: None) -> None:
     generate("ravdess", str(tmp_path / "corpus"), Settings(speakers=8, utterances=60))
     shards = str(tmp_path / "shards")
-    preprocess(
-        PreprocessConfig(corpus="ravdess", root=str(tmp_path / "corpus"), views="mfcc", output=shards)
-    )
+    preprocess(PreprocessConfig(corpus="ravdess", root=str(tmp_path / "corpus"), views="mfcc", output=shards))
     common = {"corpus": "ravdess", "shards": shards, "output": str(tmp_path / "runs")}
     fold = FoldConfig(epochs=25, patience=8, batch_size=16)
     net = TrainConfig(
