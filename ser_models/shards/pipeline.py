@@ -92,7 +92,7 @@ def build_dataset(targets: Sequence[Target], jobs: Sequence[Job], workers: int |
         "batch_format": "pyarrow",
         "zero_copy_batch": True,
         "num_cpus": 1,
-        "compute": ray.data.TaskPoolStrategy(size=workers),
+        "compute": ray.data.TaskPoolStrategy(size=_cap(workers)),
     }
     with ray.data.DataContext.current(context):
         dataset = ray.data.from_arrow([_plan_block(targets, job) for job in jobs])
@@ -156,6 +156,16 @@ def write(block: pa.Table, targets: Sequence[Target]) -> pa.Table:
         places.write_bytes(target.shard_uri(shard), _encode_shard(block, spec))
         results.append({"shard": shard, "spec": spec, "rows": block.num_rows})
     return pa.Table.from_pylist(results, schema=RESULT_SCHEMA)
+
+
+def _cap(workers: int | None) -> int | None:
+    """The limit to give to Ray Data: none where the cluster has no more processors than the limit.
+
+    Ray Data holds a capped pool below its cap while it waits for results: a pool of two mostly runs one task.
+    """
+    import ray
+
+    return workers if workers is not None and workers < ray.cluster_resources().get("CPU", 0) else None
 
 
 def _quieten() -> None:

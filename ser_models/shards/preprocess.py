@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from ser_models import places
-from ser_models.corpora import load_corpus
+from ser_models.corpora import load_corpus, partial_corpus
 from ser_models.errors import UserError, WorkError
 from ser_models.features.views import parse_specs
 from ser_models.shards import layout, pipeline
@@ -88,6 +88,8 @@ def preprocess(
     """
     if manifest is None:
         manifest = load_corpus(config.corpus, config.root, allow_partial=config.allow_partial)
+    if say and (difference := partial_corpus(manifest)):
+        say(f"not the whole corpus: {difference}")
     if not manifest.num_rows:
         raise UserError(f"{config.corpus} at {config.root} has no utterances")
     try:

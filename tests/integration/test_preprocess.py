@@ -139,22 +139,6 @@ def test_a_block_is_a_shard(ray_cluster: None, corpus: Path, tmp_path: Path) -> 
     assert ray.data.DataContext.get_current().target_max_block_size is not None  # nobody else's is touched
 
 
-def test_the_store_streams_through_ray(ray_cluster: None, undisturbed: Path, tmp_path: Path) -> None:
-    store = find_store(str(undisturbed), "ravdess", "mfcc")
-    table = store.open(str(tmp_path / "cache"))
-    seen = []
-    blocks = 0
-    dataset = store.dataset(["utterance_id", "values", "frames"])
-    for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-        blocks += 1
-        for row in block.to_pylist():
-            seen.append(row["utterance_id"])
-            found = np.array(row["values"], np.float32).reshape(row["frames"], *table.shape)
-            np.testing.assert_array_equal(found, table.array(table.row(row["utterance_id"])))
-    assert sorted(seen) == sorted(table.ids)
-    assert blocks == len(store.shard_uris)
-
-
 def test_unreadable_files_become_rows_with_a_reason(ray_cluster: None, tmp_path: Path) -> None:
     root = write_corpus(tmp_path / "corpus", 12)
     first, second = sorted(root.rglob("*.wav"))[:2]

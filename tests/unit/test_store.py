@@ -285,6 +285,17 @@ def test_a_damaged_cache_is_made_again(
     assert path.read_bytes() == content
 
 
+def test_stream_reads_the_shards_in_the_order_asked_for(corpus: pa.Table, config: PreprocessConfig) -> None:
+    preprocess(config, corpus)
+    store = find_store(config.output, "small", "mfcc")
+    last = len(store.shard_uris) - 1
+    order = [last, 0, last]
+    for position, table in zip(order, store.stream(order), strict=True):
+        expected = pq.read_table(store.shard_uris[position])
+        assert table["utterance_id"].equals(expected["utterance_id"])
+        assert table["values"].equals(expected["values"])
+
+
 def test_several_readers_make_the_cache_once(
     corpus: pa.Table, config: PreprocessConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
