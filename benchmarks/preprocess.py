@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -137,7 +138,7 @@ def main(config: BenchmarkConfig) -> int:
                 pipeline_warm, pool_warm = [], []
                 for index in range(config.passes):
                     output = places.join(folder, f"warm-{index}")
-                    pipeline_warm.append(timed(lambda to=output: run_pipeline(config, many, to)))
+                    pipeline_warm.append(timed(partial(run_pipeline, config, many, output)))
                     pool_warm.append(timed(lambda: list(pool.map(reference, files_many, chunksize=8))))
         difference = largest_difference(config, manifest, places.join(folder, "cold"), features)
     print(f"{len(files)} utterances, {config.workers} workers, {os.cpu_count()} cores")
