@@ -39,22 +39,23 @@ class Standardise:
     kind = "standardise"
 
     @classmethod
-    def fit(cls, sequences: Iterable[Array], utterances: Iterable[str]) -> Fitted:
+    def fit(cls, sequences: Iterable[tuple[str, Array]]) -> Fitted:
         """Estimate mean and standard deviation.
 
         Args:
-            sequences: one array [frames, features] per utterance.
-            utterances: the ids of the same utterances.
+            sequences: id and features [frames, features] of each utterance; exactly these enter ``fitted_on``.
 
         Raises:
             ValueError: there is no frame at all.
         """
-        count, total, squares = 0, np.zeros(0), np.zeros(0)
-        for sequence in sequences:
+        count, total, squares = 0, np.zeros(1), np.zeros(1)
+        utterances = []
+        for utterance, sequence in sequences:
             frames = sequence.astype(np.float64)
+            utterances.append(utterance)
             count += len(frames)
-            total = total + frames.sum(0) if total.size else frames.sum(0)
-            squares = squares + np.square(frames).sum(0) if squares.size else np.square(frames).sum(0)
+            total = total + frames.sum(0)
+            squares = squares + np.square(frames).sum(0)
         if count == 0:
             raise ValueError("nothing to fit a scaler on: the training part has no frames")
         mean = total / count

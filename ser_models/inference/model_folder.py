@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 from safetensors.torch import load as load_tensors
@@ -86,7 +87,10 @@ def load_model(folder: str) -> SavedModel:
         state = load_tensors(places.read_bytes(places.join(folder, "model.safetensors")))
         arrays = load_arrays(places.read_bytes(places.join(folder, "preprocessing.safetensors")))
     except FileNotFoundError as error:
-        raise UserError(f"{folder} is not a complete model folder: {places.name(str(error))}") from error
+        missing = places.name(str(error.filename or error))
+        raise UserError(f"{folder} is not a complete model folder: {missing} is missing") from error
+    except (ValueError, SafetensorError) as error:
+        raise UserError(f"{folder} is a damaged model folder: {error}") from error
     if config["format"] > FORMAT:
         raise UserError(f"{folder} has format {config['format']}; this version reads up to {FORMAT}")
     net = build_model(config["system"], num_classes=len(config["classes"]), **config["arguments"])

@@ -84,6 +84,19 @@ def cross_entropy_sum(logits: Tensor, target: Tensor, weight: Tensor, smoothing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Consecutive epochs that are trained by the same steps; the usual system has one stage.
+
+    Attributes:
+        epochs: of this stage.
+        steps: the optimisers of one batch, in order; they start afresh with the stage.
+    """
+
+    epochs: int
+    steps: Sequence[Step]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Preset:
     """One named way of running a system on a corpus: its protocol and its training settings.
 
@@ -153,6 +166,22 @@ class System(abc.ABC):
     def steps(self, net: Any) -> list[Step]:
         """The optimisers of one batch, in order; empty for a system in closed form."""
 
+    def stages(self, net: Any, epochs: int) -> list[Stage]:
+        """The stages of training, ``epochs`` in all; by default one."""
+        return [Stage(epochs=epochs, steps=self.steps(net))]
+
+    def sizes(self, shapes: Mapping[str, tuple[int, ...]], fitted: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of the network that the data decides.
+
+        Args:
+            shapes: per view the trailing dimensions of its features.
+            fitted: per view what was fitted on the training part, such as a vocabulary.
+
+        Returns:
+            By default ``features``, the values per frame of the only view.
+        """
+        return {"features": next(iter(shapes.values()))[0]}
+
     def classes(self, corpus: str) -> tuple[str, ...]:
         """The class names in index order.
 
@@ -168,8 +197,7 @@ class System(abc.ABC):
         """One row per training example; the default is one per utterance whose emotion is among the classes.
 
         Returns:
-            A table with ``row`` (of the manifest), ``start`` and ``stop`` (frames; null means the whole), ``domain``,
-            ``target`` (list of float, one per class), ``weight`` and ``train_only``.
+            What `example_table` builds.
         """
         emotions = manifest["emotion"].to_pylist()
         labels = [self.merged.get(emotion, emotion) for emotion in emotions]
@@ -183,24 +211,41 @@ def example_table(
     *,
     rows: np.ndarray[Any, Any],
     target: np.ndarray[Any, Any],
-    start: np.ndarray[Any, Any] | None = None,
-    stop: np.ndarray[Any, Any] | None = None,
+    ranges: Mapping[str, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] | None = None,
+    turns: Mapping[str, np.ndarray[Any, Any]] | None = None,
     domain: np.ndarray[Any, Any] | None = None,
     weight: np.ndarray[Any, Any] | None = None,
     train_only: np.ndarray[Any, Any] | None = None,
+    extra: Mapping[str, np.ndarray[Any, Any]] | None = None,
 ) -> pa.Table:
-    """Build the table that `System.examples` returns; what is not given takes its neutral value."""
+    """Build the table of training examples; what is not given takes its neutral value.
+
+    Args:
+        rows: [examples] rows of the manifest.
+        target: [examples, classes] soft targets.
+        ranges: per view, by the spec in the preset, the first frame and one past the last of each example; views
+            that are not named are read whole.
+        turns: per name of a context turn (``previous``) the row of the manifest that it is, −1 where there is none.
+            Such a turn reaches the network whole, as input ``VIEW@TURN``, of length 0 where there is none.
+        domain: [examples] domain, 0 where there is one.
+        weight: [examples] weight in the loss.
+        train_only: [examples] never in validation or test.
+        extra: per name [examples] numbers for `Batch.extra`, NaN where unknown.
+    """
     count = len(rows)
-    whole = pa.nulls(count, pa.int32())
     flat = pa.array(np.ascontiguousarray(target, dtype=np.float32).ravel())
-    return pa.table(
-        {
-            "row": pa.array(rows, pa.int64()),
-            "start": whole if start is None else pa.array(start, pa.int32()),
-            "stop": whole if stop is None else pa.array(stop, pa.int32()),
-            "domain": pa.array(np.zeros(count, np.int64) if domain is None else domain, pa.int64()),
-            "target": pa.FixedSizeListArray.from_arrays(flat, target.shape[1]),
-            "weight": pa.array(np.ones(count, np.float32) if weight is None else weight, pa.float32()),
-            "train_only": pa.array(np.zeros(count, bool) if train_only is None else train_only, pa.bool_()),
-        }
-    )
+    columns: dict[str, pa.Array] = {
+        "row": pa.array(rows, pa.int64()),
+        "domain": pa.array(np.zeros(count, np.int64) if domain is None else domain, pa.int64()),
+        "target": pa.FixedSizeListArray.from_arrays(flat, target.shape[1]),
+        "weight": pa.array(np.ones(count, np.float32) if weight is None else weight, pa.float32()),
+        "train_only": pa.array(np.zeros(count, bool) if train_only is None else train_only, pa.bool_()),
+    }
+    for view, (start, stop) in (ranges or {}).items():
+        columns[f"start {view}"] = pa.array(start, pa.int64())
+        columns[f"stop {view}"] = pa.array(stop, pa.int64())
+    for turn, turn_rows in (turns or {}).items():
+        columns[f"turn {turn}"] = pa.array(turn_rows, pa.int64())
+    for name, values in (extra or {}).items():
+        columns[f"extra {name}"] = pa.array(values, pa.float32())
+    return pa.table(columns)

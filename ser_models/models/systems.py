@@ -28,7 +28,7 @@ def get_system(name: str) -> System:
     return SYSTEMS[name]
 
 
-def build_model(name: str, *, num_classes: int, **arguments: Any) -> Net:
+def build_model(name: str, /, *, num_classes: int, **arguments: Any) -> Net:
     """Build a system's network; the defaults of its arguments give the paper's model.
 
     Args:

@@ -141,9 +141,17 @@ class TIMNet(Net):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__()
-        for name, value in (("num_classes", num_classes), ("blocks", blocks), ("filters", filters)):
-            if value < 1:
-                raise ValueError(f"{name} = {value}: must be at least 1")
+        counts = {"num_classes": num_classes, "blocks": blocks, "filters": filters, "kernel": kernel}
+        for name, count in counts.items():
+            if count < 1:
+                raise ValueError(f"{name} = {count}: must be at least 1")
+        for name, share in {"dropout": dropout, "label_smoothing": label_smoothing}.items():
+            if not 0 <= share < 1:
+                raise ValueError(f"{name} = {share}: must be at least 0 and below 1")
+        if not 0 < learning_rate < float("inf"):
+            raise ValueError(f"learning_rate = {learning_rate}: must be a positive number")
+        if weight_decay < 0:
+            raise ValueError(f"weight_decay = {weight_decay}: must be 0 or more")
         self.multi_scale = multi_scale
         self.dynamic_fusion = dynamic_fusion
         self.label_smoothing = label_smoothing

@@ -209,7 +209,7 @@ def _inner_validation(
 ) -> tuple[Rows, list[str]]:
     """Hold out whole groups of the training part: the next ones after the test group, both genders, every class.
 
-    Going round cyclically from the test group makes every group a validation group equally often.
+    Going round cyclically from the test group spreads the validation over the groups.
     """
     groups = np.array(taken[column].to_pylist(), dtype=object)
     genders = dict(zip(groups, taken["gender"].to_pylist(), strict=True))
@@ -229,7 +229,7 @@ def _inner_validation(
     if column == "speaker":
         for gender in ("female", "male"):
             matching = [name for name in candidates if genders[name] == gender]
-            chosen += matching[: max(1, count // 2)]
+            chosen += matching[: count // 2]
     chosen += [name for name in candidates if name not in chosen][: max(0, count - len(chosen))]
     part = rest[np.isin(groups[rest], chosen)]
     warnings = []

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from ser_models import places
 
 
-def record(run: str, *, seed: int, fold: int, rows: int, why: str) -> None:
-    """Add one read to a run's ledger.
+def record(run: str, *, seed: int, fold: int, rows: int, why: str, times: int = 1) -> None:
+    """Add reads to a run's ledger; to be called before the test part is looked at, so that none is forgotten.
 
     Args:
         run: URI of the run directory.
@@ -16,6 +16,7 @@ def record(run: str, *, seed: int, fold: int, rows: int, why: str) -> None:
         fold: whose test part was read.
         rows: utterances read.
         why: what for, in a few words.
+        times: how often.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
     entry = {
@@ -29,10 +30,14 @@ def record(run: str, *, seed: int, fold: int, rows: int, why: str) -> None:
     name = (
         f"{now.replace(':', '')}-seed-{seed}-fold-{fold}-{why.replace(' ', '-')}-{uuid.uuid4().hex[:6]}.json"
     )
-    places.write_bytes(places.join(run, "ledger", name), json.dumps(entry).encode())
+    line = json.dumps(entry) + "\n"
+    places.write_bytes(places.join(run, "ledger", name), (line * times).encode())
 
 
 def read(run: str) -> list[dict[str, object]]:
     """All reads so far, oldest first."""
     folder = places.join(run, "ledger")
-    return [json.loads(places.read_bytes(places.join(folder, name))) for name in places.list_names(folder)]
+    # Names that begin with a dot are being written.
+    names = [name for name in places.list_names(folder) if not name.startswith(".")]
+    lines = [line for name in names for line in places.read_bytes(places.join(folder, name)).splitlines()]
+    return [json.loads(line) for line in lines]

@@ -29,4 +29,4 @@ def load_state(folder: str) -> dict[str, Any] | None:
 
 def remove_state(folder: str) -> None:
     """Delete the state of a fold that is done."""
-    places.remove(places.join(folder, STATE))
+    places.remove(folder)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ser_models.features.transforms import TRANSFORMS, Fitted, Standardise
 from ser_models.models.batch import Batch, Ragged
@@ -17,6 +18,7 @@ from ser_models.shards.ragged import FeatureTable
 from ser_models.training.batches import Share, epoch_batches, scoring_batches, share
 
 Index = np.ndarray[Any, np.dtype[np.int64]]
+Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -25,34 +27,44 @@ class Examples:
 
     Attributes:
         row: of the manifest.
-        start, stop: frames of each view; −1 means from the beginning, to the end.
         domain: of the example.
         target: [examples, classes] soft target.
         weight: of the example in the loss.
         train_only: never in validation or test.
+        ranges: per view spec the first frame and one past the last; a view that is not named is read whole.
+        turns: per context turn its row of the manifest, −1 where there is none.
+        extra: per name what only some systems read.
     """
 
     row: Index
-    start: Index
-    stop: Index
     domain: Index
-    target: np.ndarray[Any, np.dtype[np.float32]]
-    weight: np.ndarray[Any, np.dtype[np.float32]]
+    target: Floats
+    weight: Floats
     train_only: np.ndarray[Any, np.dtype[np.bool_]]
+    ranges: Mapping[str, tuple[Index, Index]] = field(default_factory=dict)
+    turns: Mapping[str, Index] = field(default_factory=dict)
+    extra: Mapping[str, Floats] = field(default_factory=dict)
 
     @classmethod
     def from_table(cls, table: pa.Table) -> Examples:
-        """From what `ser_models.models.system.System.examples` returns."""
+        """From what `ser_models.models.system.example_table` builds."""
         target = table["target"].combine_chunks()
-        width = target.type.list_size
+
+        def named(kind: str) -> dict[str, Any]:
+            prefix = f"{kind} "
+            columns = [name for name in table.column_names if name.startswith(prefix)]
+            return {name.removeprefix(prefix): table[name].to_numpy() for name in columns}
+
+        stops = named("stop")
         return cls(
             row=table["row"].to_numpy(),
-            start=table["start"].fill_null(-1).to_numpy().astype(np.int64),
-            stop=table["stop"].fill_null(-1).to_numpy().astype(np.int64),
             domain=table["domain"].to_numpy(),
-            target=target.flatten().to_numpy().reshape(-1, width),
+            target=target.flatten().to_numpy().reshape(-1, target.type.list_size),
             weight=table["weight"].to_numpy(),
             train_only=table["train_only"].to_numpy(zero_copy_only=False),
+            ranges={view: (start, stops[view]) for view, start in named("start").items()},
+            turns=named("turn"),
+            extra=named("extra"),
         )
 
     def __len__(self) -> int:
@@ -60,8 +72,16 @@ class Examples:
 
     def take(self, picks: Index) -> Examples:
         """Some of the examples."""
-        names = ("row", "start", "stop", "domain", "target", "weight", "train_only")
-        return Examples(**{name: getattr(self, name)[picks] for name in names})
+        return Examples(
+            row=self.row[picks],
+            domain=self.domain[picks],
+            target=self.target[picks],
+            weight=self.weight[picks],
+            train_only=self.train_only[picks],
+            ranges={view: (start[picks], stop[picks]) for view, (start, stop) in self.ranges.items()},
+            turns={turn: rows[picks] for turn, rows in self.turns.items()},
+            extra={name: values[picks] for name, values in self.extra.items()},
+        )
 
     def of(self, rows: Index, *, training: bool) -> Examples:
         """The examples of some rows of the manifest; those marked ``train_only`` only in training."""
@@ -98,22 +118,27 @@ class Features:
     tables: Mapping[str, FeatureTable]
     ids: Sequence[str]
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Per view the trailing dimensions of its features."""
+        return {view: table.shape for view, table in self.tables.items()}
+
     def fit(self, normalise: str, rows: Index) -> dict[str, Fitted]:
         """Fit what a preset asks for on some rows of the manifest, one object per view."""
         if normalise == "none":
             return {}
         names = [self.ids[row] for row in rows]
         return {
-            view: Standardise.fit((table.array(table.row(name)) for name in names), names)
+            view: Standardise.fit((name, table.array(table.row(name))) for name in names)
             for view, table in self.tables.items()
         }
 
     def lengths(self, examples: Examples) -> Index:
         """Frames of each example in the first view, which decides what is batched together."""
-        table = next(iter(self.tables.values()))
-        whole = np.array([table.frames[table.row(self.ids[row])] for row in examples.row], dtype=np.int64)
-        stop = np.where(examples.stop >= 0, np.minimum(examples.stop, whole), whole)
-        lengths: Index = np.maximum(stop - np.maximum(examples.start, 0), 0)
+        view, table = next(iter(self.tables.items()))
+        rows = np.array([table.row(self.ids[row]) for row in examples.row], dtype=np.int64)
+        start, stop = _frames(examples, view, table.frames[rows])
+        lengths: Index = np.maximum(stop - start, 0)
         return lengths
 
     def training_portions(
@@ -156,24 +181,64 @@ class Features:
     def batch(self, examples: Examples, picked: Share, fitted: Mapping[str, Fitted]) -> Batch:
         """Assemble one worker's share of a batch; padding examples have weight 0 and length 0."""
         part = examples.take(picked.picks)
-        names = [self.ids[row] for row in part.row]
-        start = np.maximum(part.start, 0)
         inputs: dict[str, Ragged | Tensor] = {}
         for view, table in self.tables.items():
-            rows = np.array([table.row(name) for name in names], dtype=np.int64)
-            stop = np.where(part.stop >= 0, part.stop, table.frames[rows])
-            sequence = table.pad(rows, start, np.where(picked.real, stop, start))
-            if sequence.values.shape[1] == 0:
-                # A worker whose share is empty still computes, because gradients are gathered from all.
-                sequence = Ragged(sequence.values.new_zeros(len(rows), 1, *table.shape), sequence.lengths)
-            inputs[view] = sequence.map(_applied(fitted[view])) if view in fitted else sequence
+            rows = self._rows(table, part.row)
+            start, stop = _frames(part, view, table.frames[rows])
+            inputs[view] = _padded(table, rows, start, np.where(picked.real, stop, start), fitted.get(view))
+            for turn, turn_rows in part.turns.items():
+                there = picked.real & (turn_rows >= 0)
+                rows = self._rows(table, np.where(turn_rows >= 0, turn_rows, part.row))
+                stop = np.where(there, table.frames[rows], 0)
+                inputs[f"{view}@{turn}"] = _padded(table, rows, np.zeros_like(stop), stop, fitted.get(view))
         return Batch(
             inputs=inputs,
             target=torch.from_numpy(part.target),
             weight=torch.from_numpy(np.where(picked.real, part.weight, 0).astype(np.float32)),
             utterance=torch.from_numpy(part.row),
             domain=torch.from_numpy(part.domain),
+            extra={name: torch.from_numpy(values) for name, values in part.extra.items()},
         )
+
+    def _rows(self, table: FeatureTable, rows: Index) -> Index:
+        return np.array([table.row(self.ids[row]) for row in rows], dtype=np.int64)
+
+
+def join(batches: Sequence[Batch]) -> Batch:
+    """One batch of several, padded to the longest."""
+
+    def joined(values: list[Any]) -> Any:
+        if isinstance(values[0], Tensor):
+            return torch.cat(values)
+        longest = max(value.values.shape[1] for value in values)
+        padded = [
+            functional.pad(v.values, [0, 0] * (v.values.dim() - 2) + [0, longest - v.values.shape[1]])
+            for v in values
+        ]
+        return Ragged(torch.cat(padded), torch.cat([value.lengths for value in values]))
+
+    names = ("target", "weight", "utterance", "domain")
+    return Batch(
+        inputs={name: joined([batch.inputs[name] for batch in batches]) for name in batches[0].inputs},
+        extra={name: joined([batch.extra[name] for batch in batches]) for name in batches[0].extra},
+        **{name: joined([getattr(batch, name) for batch in batches]) for name in names},
+    )
+
+
+def _frames(examples: Examples, view: str, frames: Index) -> tuple[Index, Index]:
+    """First frame and one past the last of each example in a view, cut to what there is."""
+    ranges = examples.ranges.get(view)
+    if ranges is None:
+        return np.zeros_like(frames), frames
+    return np.minimum(ranges[0], frames), np.minimum(ranges[1], frames)
+
+
+def _padded(table: FeatureTable, rows: Index, start: Index, stop: Index, fitted: Fitted | None) -> Ragged:
+    sequence = table.pad(rows, start, stop)
+    if sequence.values.shape[1] == 0:
+        # A worker whose share is empty still computes, because gradients are gathered from all.
+        sequence = Ragged(sequence.values.new_zeros(len(rows), 1, *table.shape), sequence.lengths)
+    return sequence.map(_applied(fitted)) if fitted else sequence
 
 
 def _applied(fitted: Fitted) -> Callable[[Tensor], Tensor]:

@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -24,13 +24,14 @@ from ser_models.errors import WorkError
 from ser_models.evaluation.metrics import AbsentClassWarning, accuracy, uar
 from ser_models.features.transforms import Fitted
 from ser_models.models.layers import workers
-from ser_models.models.system import Aggregate, Net, Step, System, cross_entropy_sum
+from ser_models.models.system import Aggregate, Net, Stage, Step, System, cross_entropy_sum
 from ser_models.training.batches import Index, mix
 from ser_models.training.checkpoints import load_state, save_state
-from ser_models.training.data import Examples, Portion
+from ser_models.training.data import Examples, Portion, join
 
 Array = np.ndarray[Any, Any]
 State = dict[str, Any]
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,11 @@ class Source(Protocol):
     @property
     def ids(self) -> Sequence[str]:
         """Utterance id per row of the manifest."""
+        ...
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Per view the trailing dimensions of its features."""
         ...
 
     def fit(self, normalise: str, rows: Index) -> dict[str, Fitted]:
@@ -137,39 +143,34 @@ def fit_fold(
         WorkError: the loss is not finite.
     """
     rank = dist.get_rank() if workers() > 1 else 0
-    net.to(device)
     if system.closed_form:
-        return _fit_closed_form(net, source, training, fitted, rank)
+        return _fit_closed_form(net, source, training, fitted, settings.batch_size, rank, device)
+    net.to(device)
+    history: list[dict[str, float]] = []
+    best: State = {"epoch": 0, "uar": -1.0, "loss": float("inf"), "net": {}}
+    state = agreed(load_state(state_folder) if rank == 0 else None)
+    if state is not None:
+        net.load_state_dict(state["net"])
+        history, best = state["history"], state["best"]
     wrapped: nn.Module = net
     if workers() > 1:
         wrapped = DistributedDataParallel(
             net,
-            # One bucket per network: gradients of a small network travel together.
             gradient_as_bucket_view=True,
             find_unused_parameters=system.unused_parameters,
             # Statistics are already the same on every worker.
             broadcast_buffers=False,
         )
-    steps = system.steps(net)
-    optimisers = [step.optimiser(step.parameters) for step in steps]
-    schedulers = [
-        step.scheduler(optimiser) if step.scheduler else None
-        for step, optimiser in zip(steps, optimisers, strict=True)
-    ]
-    history: list[dict[str, float]] = []
-    best: State = {"epoch": 0, "uar": -1.0, "loss": float("inf"), "net": {}}
-    state = load_state(state_folder)
-    if state is not None:
-        net.load_state_dict(state["net"])
-        for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
-        for scheduler, saved in zip(schedulers, state["schedulers"], strict=True):
-            if scheduler is not None:
-                scheduler.load_state_dict(saved)
-        history, best = state["history"], state["best"]
+    stages = system.stages(net, settings.epochs)
+    current: _Running | None = None
     while len(history) < settings.epochs and not _stopped(history, best, settings):
         epoch = len(history) + 1
         began = time.perf_counter()
+        number = _stage_of(stages, epoch)
+        if current is None or current.stage != number:
+            current = _Running.start(number, stages[number])
+            if state is not None and state["stage"] == number:
+                current.load(state)
         portions = source.training_portions(
             training,
             fitted,
@@ -181,7 +182,7 @@ def fit_fold(
         )
         # Dropout depends on the epoch and the worker only, so no random state has to be saved.
         torch.manual_seed(mix("dropout", seed, epoch, rank))
-        train_loss = _train_epoch(net, wrapped, steps, optimisers, schedulers, portions, device)
+        train_loss = _train_epoch(net, wrapped, current, portions, device)
         entry = {"epoch": epoch, "train_loss": train_loss}
         if len(validation):
             logits, target = score(net, source, validation, fitted, settings.batch_size, device)
@@ -192,6 +193,8 @@ def fit_fold(
             )
             entry["validation_uar"] = quiet_uar(labels.argmax(1), probabilities.argmax(1))
             entry["validation_wa"] = accuracy(labels.argmax(1), probabilities.argmax(1))
+            # Sums may differ in the last bit between kinds of processors: one worker's figures decide for all.
+            entry = agreed(entry)
             better = (entry["validation_uar"], -entry["validation_loss"]) > (best["uar"], -best["loss"])
             if settings.selection == "best" and better:
                 best = {
@@ -209,8 +212,7 @@ def fit_fold(
                     state_folder,
                     {
                         "net": net.state_dict(),
-                        "optimisers": [optimiser.state_dict() for optimiser in optimisers],
-                        "schedulers": [s.state_dict() if s else None for s in schedulers],
+                        **current.state(),
                         "history": history,
                         "best": best,
                     },
@@ -291,21 +293,70 @@ def utterance_scores(
     return utterances, probabilities.numpy(), target[first]
 
 
+@dataclass
+class _Running:
+    """The optimisers and schedules of the stage that is being trained."""
+
+    stage: int
+    steps: Sequence[Step]
+    optimisers: list[torch.optim.Optimizer]
+    schedulers: list[torch.optim.lr_scheduler.LRScheduler | None]
+
+    @classmethod
+    def start(cls, number: int, stage: Stage) -> _Running:
+        optimisers = [step.optimiser(step.parameters) for step in stage.steps]
+        schedulers = [
+            step.scheduler(optimiser) if step.scheduler else None
+            for step, optimiser in zip(stage.steps, optimisers, strict=True)
+        ]
+        return cls(number, stage.steps, optimisers, schedulers)
+
+    def state(self) -> State:
+        return {
+            "stage": self.stage,
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "schedulers": [scheduler.state_dict() if scheduler else None for scheduler in self.schedulers],
+        }
+
+    def load(self, state: State) -> None:
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
+            if scheduler is not None:
+                scheduler.load_state_dict(saved)
+
+
+def _stage_of(stages: Sequence[Stage], epoch: int) -> int:
+    """Which stage an epoch, counted from 1, belongs to."""
+    last = 0
+    for number, stage in enumerate(stages):
+        last += stage.epochs
+        if epoch <= last:
+            return number
+    return len(stages) - 1
+
+
+def agreed(value: Value) -> Value:
+    """The first worker's value, on every worker."""
+    if workers() == 1:
+        return value
+    holder = [value]
+    dist.broadcast_object_list(holder, 0)
+    return holder[0]
+
+
 def _train_epoch(
-    net: Net,
-    wrapped: nn.Module,
-    steps: list[Step],
-    optimisers: list[torch.optim.Optimizer],
-    schedulers: list[torch.optim.lr_scheduler.LRScheduler | None],
-    portions: Iterable[Portion],
-    device: torch.device,
+    net: Net, wrapped: nn.Module, running: _Running, portions: Iterable[Portion], device: torch.device
 ) -> float:
     """One pass; returns the mean loss per weight, over all workers."""
     net.train()
-    totals = torch.zeros(2, dtype=torch.float64)
+    # On the device: NCCL gathers nothing else.
+    totals = torch.zeros(2, dtype=torch.float64, device=device)
     for portion in portions:
         batch = portion.batch.to(device)
-        for step, optimiser, scheduler in zip(steps, optimisers, schedulers, strict=True):
+        for step, optimiser, scheduler in zip(
+            running.steps, running.optimisers, running.schedulers, strict=True
+        ):
             terms = net.loss(wrapped(batch, step.name), batch, step.name)
             loss = torch.stack(list(terms.values())).sum()
             # All of them: one step's loss may reach parameters that another step moves.
@@ -317,9 +368,9 @@ def _train_epoch(
             optimiser.step()
             if scheduler is not None and step.scheduler_unit == "update":
                 scheduler.step()
-            totals[0] += loss.detach().double().cpu()
+            totals[0] += loss.detach()
         totals[1] += portion.weight / workers()
-    for step, scheduler in zip(steps, schedulers, strict=True):
+    for step, scheduler in zip(running.steps, running.schedulers, strict=True):
         if scheduler is not None and step.scheduler_unit == "epoch":
             scheduler.step()
     if workers() > 1:
@@ -349,12 +400,18 @@ def _stopped(history: list[dict[str, float]], best: State, settings: FoldSetting
 
 
 def _fit_closed_form(
-    net: Net, source: Source, training: Examples, fitted: Mapping[str, Fitted], rank: int
+    net: Net,
+    source: Source,
+    training: Examples,
+    fitted: Mapping[str, Fitted],
+    batch_size: int,
+    rank: int,
+    device: torch.device,
 ) -> Fit:
     if rank == 0:
-        # One portion with everything: a closed form has no steps.
-        whole = source.scoring_portions(training, fitted, batch_size=len(training), rank=0, world=1)
-        net.fit(next(iter(whole)).batch)
+        portions = source.scoring_portions(training, fitted, batch_size=batch_size, rank=0, world=1)
+        net.fit(join([portion.batch for portion in portions]))
+    net.to(device)
     if workers() > 1:
         for tensor in net.state_dict().values():
             dist.broadcast(tensor, 0)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from ser_models.corpora import partial_corpus
 from ser_models.errors import UserError
@@ -44,8 +45,12 @@ class ProtocolConfig:
             raise UserError(f"protocol.folds = {self.folds!r}; allowed: {', '.join(SCHEMES)}")
         if self.n_folds is not None and self.n_folds < 2:
             raise UserError(f"protocol.n_folds = {self.n_folds}: must be at least 2")
-        if self.validation_speakers < 1:
-            raise UserError(f"protocol.validation_speakers = {self.validation_speakers}: must be at least 1")
+        if self.fold_seed is not None and self.fold_seed < 0:
+            raise UserError(f"protocol.fold_seed = {self.fold_seed}: must be 0 or more")
+        if self.validation_speakers < 2:
+            raise UserError(
+                f"protocol.validation_speakers = {self.validation_speakers}: must be at least 2, one of each gender"
+            )
         unknown = [leak for leak in self.leaks if leak not in LEAKS]
         if unknown:
             raise UserError(f"protocol.leaks: unknown leak {unknown[0]!r}; known: {', '.join(LEAKS)}")
@@ -144,6 +149,13 @@ class TrainConfig:
             raise UserError(f"threads_per_worker = {self.threads_per_worker}: must be at least 1")
         if self.local and self.workers > 1:
             raise UserError(f"local runs in one process: workers = {self.workers} needs local = false")
+        if self.seed < 0:
+            raise UserError(f"seed = {self.seed}: must be 0 or more")
+        if self.gpu and self.local and not torch.cuda.is_available():
+            raise UserError("gpu = true, but there is no CUDA device in this process: drop --gpu")
+        reserved = sorted({"name", "num_classes", "features"} & set(self.model))
+        if reserved:
+            raise UserError(f"model.{reserved[0]} follows from the data and cannot be set")
         if self.name is not None and ("/" in self.name or not self.name.strip()):
             raise UserError(f"name = {self.name!r}: must be a folder name without /")
 
@@ -163,7 +175,7 @@ class Plan:
         preset: the preset with the user's overrides applied.
         deviations: each override of the preset in words; empty when it is followed to the letter.
         classes: names in index order.
-        arguments: of the network, beside ``num_classes``.
+        arguments: of the network that differ from its defaults.
         settings: of each fold.
         folds: divisions of the manifest's rows.
         total_folds: how many folds the protocol has, of which ``folds`` may be some.
@@ -215,13 +227,40 @@ def resolve_preset(system: System, config: TrainConfig) -> tuple[Preset, tuple[s
     changes = {
         name: value for name, value in asked.items() if value is not None and value != getattr(preset, name)
     }
-    deviations = tuple(f"{name}: {getattr(preset, name)} → {value}" for name, value in changes.items())
+    deviations = [f"{name}: {getattr(preset, name)} → {value}" for name, value in changes.items()]
     values = {item.name: getattr(preset, item.name) for item in fields(Preset)} | changes
     values["leaks"] = tuple(dict.fromkeys([*preset.leaks, *config.protocol.leaks]))
+    if {"folds", "n_folds", "fold_seed", "validation"} & set(changes):
+        # The preset's own sentence would no longer be true.
+        count = f" of {values['n_folds']} parts" if values["n_folds"] else ""
+        values["description"] = (
+            f"{values['folds']}{count}, validation: {values['validation']} (chosen by the user, not the preset's)"
+        )
+    deviations += [
+        f"leak named by the user: {leak}" for leak in config.protocol.leaks if leak not in preset.leaks
+    ]
     resolved = Preset(**values)
-    if resolved.selection == "best" and resolved.validation == "none":
+    speakers = config.protocol.validation_speakers
+    if resolved.validation == "speakers" and speakers != ProtocolConfig.validation_speakers:
+        deviations.append(f"validation speakers: {ProtocolConfig.validation_speakers} → {speakers}")
+    _refuse_idle(system, config, resolved)
+    return resolved, tuple(deviations)
+
+
+def _refuse_idle(system: System, config: TrainConfig, preset: Preset) -> None:
+    """Refuse settings that contradict each other or would do nothing."""
+    if preset.selection == "best" and preset.validation == "none":
         raise UserError("fold.selection = best needs a validation part, but protocol.validation is none")
-    return resolved, deviations
+    if config.protocol.n_folds and not preset.folds.endswith("kfold"):
+        raise UserError(f"protocol.n_folds has no meaning for {preset.folds}, which has one fold for each")
+    if config.fold.patience and preset.selection == "last":
+        raise UserError("fold.patience waits for a better validation UAR, but fold.selection is last")
+    if config.refit and (preset.validation != "speakers" or preset.selection != "best" or system.closed_form):
+        raise UserError(
+            "refit trains again on training + validation for the selected number of epochs: it needs "
+            f"protocol.validation = speakers and fold.selection = best, and a system trained in epochs; this is "
+            f"{config.system} with validation = {preset.validation} and selection = {preset.selection}"
+        )
 
 
 def make_plan(
@@ -277,8 +316,8 @@ def make_plan(
         deviations += (
             f"{len(failed)} utterances without features were left out, their media being unreadable",
         )
-    arguments = {"features": int(first.info["shape"][0]), **preset.model}
-    build_model(config.system, num_classes=len(classes), **arguments)
+    shapes = {view: tuple(store.info["shape"]) for view, store in stores.items()}
+    build_model(config.system, num_classes=len(classes), **{**system.sizes(shapes, {}), **preset.model})
     metadata = manifest.schema.metadata or {}
     plan = Plan(
         run=run,
@@ -286,7 +325,7 @@ def make_plan(
         preset=preset,
         deviations=deviations,
         classes=classes,
-        arguments=arguments,
+        arguments=preset.model,
         settings=FoldSettings(
             epochs=preset.epochs,
             patience=preset.patience or 0,
@@ -307,6 +346,7 @@ def make_plan(
             "protocol": preset.description,
             "deviations": list(deviations),
             "leaks": list(preset.leaks),
+            "inherited": list(preset.inherited),
             "unit": "session" if preset.folds == "leave-one-session-out" else "speaker",
             "selection": f"{preset.selection} epoch, validation: {preset.validation}",
             "synthetic": metadata.get(b"synthetic") == b"true",

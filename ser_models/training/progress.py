@@ -23,7 +23,7 @@ class Event:
 
     Attributes:
         seed, fold: which fold.
-        kind: ``resumed``, ``epoch`` or ``done``.
+        kind: ``epoch``, ``refit`` (an epoch of training again), ``done``, or ``skipped`` (done by an earlier run).
         epoch: epochs made so far.
         text: loss and validation score, or the fold's summary.
     """
@@ -43,6 +43,15 @@ class Board:
 
     def __init__(self) -> None:
         self._events: list[Event] = []
+        self._failure = ""
+
+    def fail(self, reason: str) -> None:
+        """Keep why the work cannot be done, the first reason if there are several."""
+        self._failure = self._failure or reason
+
+    def failure(self) -> str:
+        """Why the work cannot be done, or nothing."""
+        return self._failure
 
     def add(self, event: Event) -> None:
         """Append an event."""
@@ -67,6 +76,7 @@ class Display:
         self._tasks = tasks
         self._made: dict[tuple[int, int], int] = {}
         self._finished = 0
+        self._skipped = 0
         self._first: tuple[float, int] | None = None
         self._console = Console(file=sys.stderr)
         self._last_line = time.monotonic()
@@ -94,18 +104,21 @@ class Display:
         """Take in one event."""
         key = (event.seed, event.fold)
         name = f"fold {event.fold + 1}/{self._folds}" + (f" seed {event.seed}" if event.seed else "")
-        self._made[key] = self._epochs if event.kind == "done" else event.epoch
-        self._finished += event.kind == "done"
+        over = event.kind in ("done", "skipped")
+        if event.kind == "skipped":
+            self._skipped += self._epochs
+        if event.kind != "refit":
+            self._made[key] = self._epochs if over else event.epoch
+        self._finished += over
+        name += " refit" if event.kind == "refit" else ""
         line = f"{name} epoch {event.epoch}/{self._epochs} {event.text}"
         left = self._time_left()
         self._bar.update(self._task, completed=sum(self._made.values()), description=line)
-        if event.kind == "epoch" and (
-            self._console.is_terminal or time.monotonic() - self._last_line < LINE_EVERY_S
-        ):
+        if not over and (self._console.is_terminal or time.monotonic() - self._last_line < LINE_EVERY_S):
             return
         self._last_line = time.monotonic()
         # Finished folds stay on the screen above the bar.
-        text = f"{name}: {event.text}" if event.kind == "done" else line
+        text = f"{name}: {event.text}" if over else line
         self._console.print(
             f"[{self._finished}/{self._tasks}] {text}" + (f", about {left} left" if left else ""),
             highlight=False,
@@ -115,13 +128,16 @@ class Display:
 
     def _time_left(self) -> str:
         """From the pace since the first epoch: starting workers and compiling say nothing about the rest."""
-        made = sum(self._made.values())
+        made = sum(self._made.values()) - self._skipped
+        total = self._tasks * self._epochs - self._skipped
+        if made == 0:
+            return ""
         if self._first is None:
             self._first = (time.monotonic(), made)
         began, already = self._first
-        if made - already < 3 or made >= self._tasks * self._epochs:
+        if made - already < 3 or made >= total:
             return ""
-        seconds = (time.monotonic() - began) * (self._tasks * self._epochs - made) / (made - already)
+        seconds = (time.monotonic() - began) * (total - made) / (made - already)
         return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 

@@ -45,6 +45,11 @@ class StreamedFeatures:
                 f"streaming needs views cut into the same shards, found {counts}: preprocess them in one run"
             )
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Per view the trailing dimensions of its features."""
+        return {view: tuple(store.info["shape"]) for view, store in self.stores.items()}
+
     def fit(self, normalise: str, rows: Index) -> dict[str, Fitted]:
         """Fit what a preset asks for on some rows of the manifest, one object per view, in one pass."""
         if normalise == "none":
@@ -53,13 +58,12 @@ class StreamedFeatures:
         return {
             view: Standardise.fit(
                 (
-                    table.array(row)
+                    (name, table.array(row))
                     for tables in self._windows([view], range(len(store.shard_uris)))
                     for table in tables.values()
                     for row, name in enumerate(table.ids)
                     if name in names
-                ),
-                names,
+                )
             )
             for view, store in self.stores.items()
         }

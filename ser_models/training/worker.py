@@ -29,7 +29,7 @@ from ser_models.shards.store import ShardStore
 from ser_models.training.batches import mix
 from ser_models.training.checkpoints import remove_state
 from ser_models.training.data import Features
-from ser_models.training.fold import Fit, Source, fit_fold, quiet_uar, score, utterance_scores
+from ser_models.training.fold import Fit, Source, agreed, fit_fold, quiet_uar, score, utterance_scores
 from ser_models.training.plan import Plan
 from ser_models.training.progress import Event, Report
 from ser_models.training.stream import StreamedFeatures
@@ -56,6 +56,15 @@ class Crew:
     cache: str | None
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A fitted network with what was fitted before it and the arguments that built it."""
+
+    fit: Fit
+    fitted: Mapping[str, Fitted]
+    arguments: Mapping[str, Any]
+
+
 def run_folds(plan: Plan, crew: Crew, report: Report, rank: int = 0) -> None:
     """Train every fold that is this worker's and not done yet.
 
@@ -72,14 +81,9 @@ def run_folds(plan: Plan, crew: Crew, report: Report, rank: int = 0) -> None:
     tasks = plan.tasks[rank :: crew.workers] if alone else plan.tasks
     for seed, fold in tasks:
         folder = fold_folder(plan.run, seed, fold.index)
-        done = places.exists(places.join(folder, "fold.json"))
-        if not alone and workers() > 1:
-            # The first worker decides: others might look a moment later and see another state.
-            flag = torch.tensor([float(done)], device=device)
-            dist.broadcast(flag, 0)
-            done = bool(flag.item())
-        if done:
-            report(Event(seed, fold.index, "done", plan.settings.epochs, "done before"))
+        if agreed(places.exists(places.join(folder, "fold.json"))):
+            _tidy(folder)
+            report(Event(seed, fold.index, "skipped", plan.settings.epochs, "done before"))
             continue
         _run_fold(plan, source, manifest, fold, seed, folder, device, report)
 
@@ -101,14 +105,24 @@ def _run_fold(
 ) -> None:
     began = time.perf_counter()
     first = workers() == 1 or dist.get_rank() == 0
-    fit, fitted = _fit(plan, source, fold.train, fold.validation, fold, seed, folder, device, report)
-    predictions = [_predict(plan, source, manifest, fit, fitted, fold, seed, device, "validation")]
-    predictions.append(_predict(plan, source, manifest, fit, fitted, fold, seed, device, "test"))
+    trained = _fit(plan, source, fold.train, fold.validation, fold, seed, folder, device, report)
+    fit = trained.fit
+    if first:
+        on_test = fit.epochs if plan.preset.validation == "test" else 0
+        reads = {"selected on": on_test, "scored": 1}
+        for why, times in reads.items():
+            if times:
+                ledger.record(plan.run, seed=seed, fold=fold.index, rows=len(fold.test), why=why, times=times)
+    parts: tuple[Literal["validation", "test"], ...] = ("validation", "test")
+    if plan.preset.validation == "test":
+        parts = ("test",)
+    predictions = [_predict(plan, source, manifest, trained, fold, seed, device, part) for part in parts]
     refit: dict[str, Any] | None = None
-    if plan.refit and fit.selected_epoch and len(fold.validation):
+    if plan.refit:
+        assert fit.selected_epoch is not None
         joined = np.union1d(fold.train, fold.validation)
         settings = replace(plan.settings, epochs=fit.selected_epoch, patience=0, selection="last")
-        again, fitted_again = _fit(
+        again = _fit(
             replace(plan, settings=settings),
             source,
             joined,
@@ -117,21 +131,18 @@ def _run_fold(
             seed,
             places.join(folder, "refit"),
             device,
-            report,
+            lambda event: report(replace(event, kind="refit")),
         )
-        refit = {"epochs": again.epochs}
-        table = _predict(plan, source, manifest, again, fitted_again, fold, seed, device, "test")
+        refit = {"epochs": again.fit.epochs}
         if first:
-            ledger.record(
-                plan.run, seed=seed, fold=fold.index, rows=len(fold.test), why="refitted model scored"
-            )
+            ledger.record(plan.run, seed=seed, fold=fold.index, rows=len(fold.test), why="scored after refit")
+        table = _predict(plan, source, manifest, again, fold, seed, device, "test")
+        if first:
             places.write_table(places.join(folder, "predictions-refit.parquet"), table)
-            _save(plan, places.join(folder, "refit", "model"), again, fitted_again, fold, seed, joined)
+            _save(plan, places.join(folder, "refit", "model"), again, fold, seed, joined)
     if not first:
         return
-    reads = "selected and scored" if plan.preset.validation == "test" else "scored"
-    ledger.record(plan.run, seed=seed, fold=fold.index, rows=len(fold.test), why=reads)
-    _save(plan, places.join(folder, "model"), fit, fitted, fold, seed, fold.train)
+    _save(plan, places.join(folder, "model"), trained, fold, seed, fold.train)
     places.write_table(places.join(folder, "predictions.parquet"), pa.concat_tables(predictions))
     labels = plan.examples.of(fold.train, training=True).target.argmax(1)
     counts = np.bincount(labels, minlength=len(plan.classes)).tolist()
@@ -153,9 +164,8 @@ def _run_fold(
             "refit": refit,
         },
     )
-    remove_state(places.join(folder, "state"))
-    remove_state(places.join(folder, "refit", "state"))
-    text = _summary(predictions[1], fit)
+    _tidy(folder)
+    text = _summary(predictions[-1], fit)
     report(Event(seed, fold.index, "done", fit.epochs, text))
 
 
@@ -169,15 +179,15 @@ def _fit(
     folder: str,
     device: torch.device,
     report: Report,
-) -> tuple[Fit, dict[str, Fitted]]:
+) -> Trained:
     training = plan.examples.of(train, training=True)
-    fitted = source.fit(plan.preset.normalise, np.unique(training.row))
+    fitted = source.fit(plan.preset.normalise, train)
     for view, transform in fitted.items():
-        check_fitted(
-            transform.fitted_on, (source.ids[row] for row in np.unique(training.row)), f"scaler of {view}"
-        )
+        check_fitted(transform.fitted_on, (source.ids[row] for row in train), f"scaler of {view}")
     torch.manual_seed(mix("weights", seed, fold.index))
-    net = build_model(plan.system, num_classes=len(plan.classes), **plan.arguments)
+    system = get_system(plan.system)
+    arguments = {**system.sizes(source.shapes, fitted), **plan.arguments}
+    net = build_model(plan.system, num_classes=len(plan.classes), **arguments)
 
     def on_epoch(entry: dict[str, float]) -> None:
         text = f"loss {entry['train_loss']:.3f}"
@@ -186,7 +196,7 @@ def _fit(
         report(Event(seed, fold.index, "epoch", int(entry["epoch"]), text))
 
     fit = fit_fold(
-        get_system(plan.system),
+        system,
         net,
         source,
         training,
@@ -198,15 +208,14 @@ def _fit(
         device=device,
         on_epoch=on_epoch,
     )
-    return fit, fitted
+    return Trained(fit, fitted, arguments)
 
 
 def _predict(
     plan: Plan,
     source: Source,
     manifest: pa.Table,
-    fit: Fit,
-    fitted: Mapping[str, Fitted],
+    trained: Trained,
     fold: Fold,
     seed: int,
     device: torch.device,
@@ -214,7 +223,9 @@ def _predict(
 ) -> pa.Table:
     """Score one part of a fold; one row per utterance."""
     examples = plan.examples.of(getattr(fold, part), training=False)
-    logits, target = score(fit.net, source, examples, fitted, plan.settings.batch_size, device)
+    logits, target = score(
+        trained.fit.net, source, examples, trained.fitted, plan.settings.batch_size, device
+    )
     rows, probabilities, targets = utterance_scores(
         logits, target, examples.row, get_system(plan.system).aggregate
     )
@@ -239,27 +250,31 @@ def _predict(
     )
 
 
-def _save(
-    plan: Plan, folder: str, fit: Fit, fitted: Mapping[str, Fitted], fold: Fold, seed: int, train: Rows
-) -> None:
+def _save(plan: Plan, folder: str, trained: Trained, fold: Fold, seed: int, train: Rows) -> None:
     about = {
         **plan.about,
         "fold": fold.index,
         "seed": seed,
         "test_units": list(fold.test_units),
         "counts": _counts(fold) | {"train": len(train)},
-        "selected_epoch": fit.selected_epoch,
+        "selected_epoch": trained.fit.selected_epoch,
     }
     model = SavedModel(
-        net=fit.net,
+        net=trained.fit.net,
         system=plan.system,
-        arguments=plan.arguments,
+        arguments=trained.arguments,
         classes=plan.classes,
         views=plan.preset.views,
-        fitted=fitted,
+        fitted=trained.fitted,
         about=about,
     )
     save_model(folder, model)
+
+
+def _tidy(folder: str) -> None:
+    """Delete what only an unfinished fold needs."""
+    remove_state(places.join(folder, "state"))
+    remove_state(places.join(folder, "refit", "state"))
 
 
 def _counts(fold: Fold) -> dict[str, int]:

@@ -91,21 +91,21 @@ def test_an_unknown_name_is_refused() -> None:
 
 
 def test_a_scaler_fitted_on_more_than_the_training_part_is_refused() -> None:
-    sequences = [np.ones((3, 2)), np.zeros((1, 2))]
-    check_fitted(Standardise.fit(sequences, ["a", "b"]).fitted_on, ["b", "a"], "scaler")
+    sequences = [("a", np.ones((3, 2))), ("b", np.zeros((1, 2)))]
+    check_fitted(Standardise.fit(sequences).fitted_on, ["b", "a"], "scaler")
     with pytest.raises(UserError, match="fitted-outside-training: scaler"):
-        check_fitted(Standardise.fit(sequences, ["a", "b"]).fitted_on, ["a"], "scaler")
+        check_fitted(Standardise.fit(sequences).fitted_on, ["a"], "scaler")
 
 
 def test_the_scaler_standardises_what_it_was_fitted_on_and_silences_constants() -> None:
     generator = np.random.default_rng(0)
     sequences = [generator.normal([3, -200, 7], [2, 50, 0], (length, 3)) for length in (50, 1, 400)]
-    fitted = Standardise.fit(sequences, ["a", "b", "c"])
+    fitted = Standardise.fit(zip("abc", sequences, strict=True))
     result = np.concatenate([Standardise.apply(fitted, sequence) for sequence in sequences])
     np.testing.assert_allclose(result.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(result.std(0), [1, 1, 0], atol=1e-4)
     with pytest.raises(ValueError, match="no frames"):
-        Standardise.fit([np.zeros((0, 3))], ["a"])
+        Standardise.fit([("a", np.zeros((0, 3)))])
 
 
 def test_the_ledger_counts_every_read(tmp_path: Path) -> None:
@@ -113,4 +113,5 @@ def test_the_ledger_counts_every_read(tmp_path: Path) -> None:
     assert ledger.read(run) == []
     ledger.record(run, seed=0, fold=1, rows=60, why="scored")
     ledger.record(run, seed=0, fold=2, rows=60, why="scored")
-    assert [(entry["fold"], entry["rows"]) for entry in ledger.read(run)] == [(1, 60), (2, 60)]
+    ledger.record(run, seed=1, fold=2, rows=60, why="selected on", times=3)
+    assert [(entry["fold"], entry["rows"]) for entry in ledger.read(run)] == [(1, 60)] + [(2, 60)] * 4
