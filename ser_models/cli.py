@@ -50,7 +50,7 @@ def run(
     except WorkError as error:
         status = _say(error, 1)
     except KeyboardInterrupt:
-        status = _say("interrupted; run the same command again to continue", 130)
+        status = _say("interrupted; finished work is kept", 130)
     sys.stdout.flush()
     sys.exit(status)
 

@@ -1,6 +1,6 @@
 """Cross-validate one system on one corpus.
 
-python workflows/train.py --config configs/timnet_ravdess.yaml
+python workflows/train.py --config configs/timnet/ravdess_clean.yaml
 python workflows/train.py --system timnet --corpus ravdess --shards shards --preset clean --workers 2
 """
 

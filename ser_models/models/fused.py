@@ -27,8 +27,9 @@ from ser_models.models.layers import workers
 Array = np.ndarray[Any, np.dtype[np.float32]]
 Lengths = np.ndarray[Any, np.dtype[np.int64]]
 
-# Sums may be reordered, which lets them be vectorised; NaN and infinity keep their meaning.
-_compiled = numba.njit(parallel=True, cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
+# No fast mathematics: with it, code compiled just now and code from the cache round differently. Channels are the
+# inner loop, so nothing has to be reordered to be vectorised.
+_compiled = numba.njit(parallel=True, cache=True)
 
 
 def convolve(padded: Tensor, weight: Tensor, bias: Tensor, dilation: int) -> Tensor:
@@ -97,8 +98,10 @@ class _NormaliseReluDropout(torch.autograd.Function):
         counts = valid.astype(np.float64)
         # Each row's sums are around its own mean; joined in double precision, nothing that matters is lost.
         row_mean = partial[:, 0].astype(np.float64)
-        total = counts @ row_mean
-        squares = partial[:, 1].sum(0, dtype=np.float64) + counts @ np.square(row_mean)
+        # Sums and not matrix products: BLAS rounds differently with another number of threads.
+        weighted = counts[:, None] * row_mean
+        total = weighted.sum(0)
+        squares = partial[:, 1].sum(0, dtype=np.float64) + (weighted * row_mean).sum(0)
         sums = _over_workers(np.concatenate([[counts.sum()], total, squares]))
         count = max(sums[0], 1.0)
         mean, second = sums[1:].reshape(2, channels) / count
@@ -180,7 +183,11 @@ class _Gate(torch.autograd.Function):
 
 
 def _use_torch_threads() -> None:
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    if torch.get_num_threads() != threads:
+        # Starting numba's threads sets the default of the OpenMP library, which is torch's too.
+        torch.set_num_threads(threads)
 
 
 def _over_workers(sums: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -139,3 +139,21 @@ def test_a_bug_keeps_its_traceback() -> None:
 
     with pytest.raises(ZeroDivisionError):
         cli.run(main, Small, description="", positional="runs", argv=["a"])
+
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_configuration_builds_its_network(path: Path) -> None:
+    from ser_models.models import build_model, get_system
+    from ser_models.training.plan import resolve_preset
+
+    files = [path] if "ablation" not in path.stem else [CONFIGS / "timnet" / "ravdess_clean.yaml", path]
+    config = cli.parse(TrainConfig, [word for file in files for word in ("--config", str(file))])
+    system = get_system(config.system)
+    preset, _ = resolve_preset(system, config)
+    classes = system.classes(config.corpus)
+    build_model(
+        config.system, num_classes=len(classes), **{**system.sizes({"mfcc": (39,)}, {}), **preset.model}
+    )

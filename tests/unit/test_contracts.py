@@ -1,5 +1,7 @@
-"""The contracts carry what later systems need: two views with ranges of their own, context turns, extra targets,
-two stages with two optimisers each, and sizes that depend on what was fitted.
+"""The contracts carry what later systems need.
+
+Two views with ranges of their own, context turns, extra targets, two stages with two optimisers, clipping per
+variable, schedules per update, and sizes that depend on the data.
 """
 
 from collections.abc import Mapping
