@@ -10,7 +10,7 @@ from ser_models.shards.preprocess import PreprocessConfig, preprocess
 from ser_models.training.cross_validation import cross_validate
 from ser_models.training.plan import FoldConfig, TrainConfig
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 CHANCE = 1 / 8
 
