@@ -136,8 +136,7 @@ class Features:
     def lengths(self, examples: Examples) -> Index:
         """Frames of each example in the first view, which decides what is batched together."""
         view, table = next(iter(self.tables.items()))
-        rows = np.array([table.row(self.ids[row]) for row in examples.row], dtype=np.int64)
-        start, stop = _frames(examples, view, table.frames[rows])
+        start, stop = _frames(examples, view, table.frames[self._rows(table, examples.row)])
         lengths: Index = np.maximum(stop - start, 0)
         return lengths
 

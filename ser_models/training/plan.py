@@ -12,6 +12,7 @@ import torch
 
 from ser_models.corpora import partial_corpus
 from ser_models.errors import UserError
+from ser_models.features.views import parse_specs
 from ser_models.models import build_model, get_system
 from ser_models.models.system import Preset, System
 from ser_models.protocols.folds import SCHEMES, Fold, make_folds
@@ -357,8 +358,6 @@ def make_plan(
 
 def split_specs(text: str) -> list[str]:
     """View specs of a comma-separated list in their canonical form."""
-    from ser_models.features.views import parse_specs
-
     return [str(spec) for spec in parse_specs(text)]
 
 
