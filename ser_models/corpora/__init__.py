@@ -10,11 +10,12 @@ from ser_models.corpora.manifest import (
     problems_of,
     save_manifest,
 )
-from ser_models.corpora.parser import Corpus, Counts, Findings, Problem
-from ser_models.corpora.utterance import EMOTIONS, MANIFEST_SCHEMA, Utterance, build_table
+from ser_models.corpora.parser import Corpus, Counts, Findings, Problem, Selection
+from ser_models.corpora.utterance import DIMENSIONS, EMOTIONS, MANIFEST_SCHEMA, Utterance, build_table
 
 __all__ = [
     "CORPORA",
+    "DIMENSIONS",
     "EMOTIONS",
     "MANIFEST_SCHEMA",
     "Corpus",
@@ -22,6 +23,7 @@ __all__ = [
     "Findings",
     "Parsed",
     "Problem",
+    "Selection",
     "Utterance",
     "build_table",
     "load_corpus",

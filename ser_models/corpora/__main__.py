@@ -7,6 +7,7 @@ from ser_models.corpora import CORPORA, parse_corpus, save_manifest
 from ser_models.corpora.command import ArgumentParser, run
 from ser_models.corpora.counts import format_counts
 from ser_models.corpora.manifest import Parsed
+from ser_models.corpora.utterance import shorten
 
 PROGRAM = "python -m ser_models.corpora"
 _PROBLEMS_SHOWN = 20
@@ -33,6 +34,12 @@ def describe(parsed: Parsed) -> list[str]:
         " (synthetic: generated signals)" if parsed.synthetic else ""
     )
     lines = [title, "", *format_counts(parsed.found, parsed.expected, origin)]
+    for selection in parsed.selections:
+        lines += ["", f"{selection.title}"]
+        lines += format_counts(parsed.found_in(selection), selection.published, origin)
+    if parsed.missing:
+        lines += ["", f"missing utterances ({len(parsed.missing)})"]
+        lines += [f"  {shorten(parsed.missing, _PROBLEMS_SHOWN)}"]
     if parsed.notes:
         lines += ["", "notes", *(f"  {note}" for note in parsed.notes)]
     if parsed.problems:

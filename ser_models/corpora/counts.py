@@ -4,22 +4,44 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from ser_models.corpora.parser import Counts
+from ser_models.corpora.parser import Counts, Selection
 from ser_models.corpora.utterance import shorten
 
 _UNKNOWN = "(unknown)"
 
 
 def count_table(table: pa.Table, columns: Iterable[str]) -> Counts:
-    """Count the rows of a manifest, in all and by the values of some columns; null is ``(unknown)``."""
+    """Count the rows of a manifest, in all and by the values of some columns; null is ``(unknown)``.
+
+    Args:
+        table: the manifest.
+        columns: names of columns; ``a/b`` crosses two.
+    """
+
+    def values(column: str) -> Iterator[str]:
+        parts = [table[name].to_pylist() for name in column.split("/")]
+        return ("/".join(value or _UNKNOWN for value in row) for row in zip(*parts, strict=True))
+
     return Counts(
         total=table.num_rows,
-        columns={
-            column: dict(sorted(Counter(value or _UNKNOWN for value in table[column].to_pylist()).items()))
-            for column in columns
-        },
+        columns={column: dict(sorted(Counter(values(column)).items())) for column in columns},
     )
+
+
+def select(table: pa.Table, selection: Selection) -> pa.Table:
+    """The utterances of a selection, their emotion replaced by its class."""
+    classes = pa.array(
+        [selection.classes.get(emotion) for emotion in table["emotion"].to_pylist()], pa.string()
+    )
+    keep = pc.is_valid(classes)
+    if selection.scenario:
+        keep = pc.and_(
+            keep, pc.fill_null(pc.equal(table["scenario"].combine_chunks(), selection.scenario), False)
+        )
+    position = table.schema.get_field_index("emotion")
+    return table.set_column(position, table.schema.field("emotion"), classes).filter(keep)
 
 
 def differences(found: Counts, expected: Counts) -> list[str]:

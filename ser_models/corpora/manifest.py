@@ -15,10 +15,10 @@ import pyarrow.parquet
 
 from ser_models import places
 from ser_models.corpora import ravdess
-from ser_models.corpora.counts import count_table, differences
+from ser_models.corpora.counts import count_table, differences, select
 from ser_models.corpora.listing import Listing, list_files
 from ser_models.corpora.marker import MARKER_NAME, find_marker
-from ser_models.corpora.parser import Corpus, Counts, Problem
+from ser_models.corpora.parser import Corpus, Counts, Problem, Selection
 from ser_models.corpora.recordings import Recording, find_identical, read_headers
 from ser_models.corpora.utterance import MANIFEST_SCHEMA, Utterance, build_table, shorten
 from ser_models.errors import UserError
@@ -41,6 +41,8 @@ class Parsed:
             read; sorted by URI. The manifest carries them too, see `problems_of`.
         notes: remarks for the reader (stereo files, sample rates, identical recordings).
         expected: the published counts, or those of a complete copy of a synthetic corpus.
+        selections: parts whose counts are published too; none for a synthetic corpus.
+        missing: ids of the official distribution that are not there, where its ids are known.
         synthetic: whether the recordings were generated.
     """
 
@@ -50,6 +52,8 @@ class Parsed:
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
     expected: Counts
+    selections: tuple[Selection, ...]
+    missing: tuple[str, ...]
     synthetic: bool
 
     @property
@@ -57,10 +61,19 @@ class Parsed:
         """The manifest's own counts, by the columns that ``expected`` has."""
         return count_table(self.table, self.expected.columns)
 
+    def found_in(self, selection: Selection) -> Counts:
+        """The manifest's own counts of a selection."""
+        return count_table(select(self.table, selection), selection.published.columns)
+
     @property
     def disagreement(self) -> str | None:
         """One line that says how the folder differs from the expected corpus; None where it does not."""
         parts = differences(self.found, self.expected)
+        if self.missing:
+            parts.append(f"missing utterances ({len(self.missing)}): {shorten(self.missing)}")
+        for selection in self.selections:
+            if different := differences(self.found_in(selection), selection.published):
+                parts.append(f"{selection.title}: {', '.join(different)}")
         if self.problems:
             listed = shorten(f"{places.name(problem.uri)}: {problem.reason}" for problem in self.problems)
             parts.append(f"problems ({len(self.problems)}): {listed}")
@@ -105,6 +118,10 @@ def parse_corpus(name: str, root: str) -> Parsed:
         problems=tuple(problems),
         notes=(*findings.notes, *hidden, *_media_notes(rows, headers)),
         expected=marker.counts if marker else corpus.published,
+        selections=() if marker else corpus.selections,
+        missing=()
+        if marker
+        else tuple(sorted(corpus.utterances.difference(row.utterance_id for row in rows))),
         synthetic=marker is not None,
     )
 
@@ -185,8 +202,10 @@ def _corpus(name: str) -> Corpus:
 def _nothing_found(corpus: Corpus, files: Listing, problems: Sequence[Problem]) -> str:
     message = f"no {corpus.name} recordings under {files.root}; looked for {corpus.looks_for}; found "
     if problems:
-        return message + shorten(f"{places.name(problem.uri)} ({problem.reason})" for problem in problems)
-    return message + (shorten(files.paths) or "only hidden files")
+        message += shorten(f"{places.name(problem.uri)} ({problem.reason})" for problem in problems)
+    else:
+        message += shorten(files.paths) or "only hidden files"
+    return message + (f"; the corpus is requested at {corpus.where}" if corpus.where else "")
 
 
 def _with_header(row: Utterance, headers: Mapping[str, Recording]) -> Utterance:
@@ -194,10 +213,10 @@ def _with_header(row: Utterance, headers: Mapping[str, Recording]) -> Utterance:
     header = headers.get(row.audio or row.video or "")
     if header is None or header.duration is None:
         return row
-    end = header.duration if row.end is None else row.end
+    start, end = (row.start, row.end) if row.audio else (row.video_start, row.video_end)
     return dataclasses.replace(
         row,
-        duration=end - (row.start or 0.0),
+        duration=(header.duration if end is None else end) - (start or 0.0),
         sample_rate=header.sample_rate,
         channels=header.channels,
     )

@@ -18,11 +18,29 @@ class Counts:
 
     Attributes:
         total: number of utterances.
-        columns: manifest column to value to number of utterances, values in the order of printing.
+        columns: manifest column to value to number of utterances, values in the order of printing; two columns
+            joined by ``/`` are crossed: ``split/emotion`` to ``train/angry`` to a number.
     """
 
     total: int
     columns: Mapping[str, Mapping[str, int]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Selection:
+    """A part of a corpus that papers use and whose counts are known, such as IEMOCAP's 5531 utterances.
+
+    Attributes:
+        title: for people.
+        classes: canonical emotion to the class it is counted as; utterances of other emotions are left out.
+        scenario: only utterances of this scenario, or None for all.
+        published: the counts, ``emotion`` meaning the class.
+    """
+
+    title: str
+    classes: Mapping[str, str]
+    scenario: str | None = None
+    published: Counts
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -65,9 +83,16 @@ class Corpus:
             through ``places``, but leaves the headers of media files alone.
         published: the counts of the official distribution.
         looks_for: the files that the parser takes, for the message when a folder holds none of them.
+        selections: parts of the corpus whose counts are published too.
+        utterances: the ids of the official distribution, where they follow from its design; so missing ones
+            can be named.
+        where: where the corpus is requested, for the message when it is not there.
     """
 
     name: str
     parse: Callable[[Listing], Findings]
     published: Counts
     looks_for: str
+    selections: tuple[Selection, ...] = ()
+    utterances: frozenset[str] = frozenset()
+    where: str = ""

@@ -18,8 +18,10 @@ files          audio                       video
 Songs (channel 02) are another task and are left out with a note.
 """
 
+import itertools
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from ser_models.corpora.listing import Listing
@@ -138,6 +140,13 @@ def _row(identity: str, paths: dict[str, str], files: Listing) -> Utterance:
     )
 
 
+def takes(emotion: str) -> Iterator[tuple[str, str, str]]:
+    """Codes of intensity, statement and repetition in which an emotion is spoken."""
+    intensities = ["01"] if emotion == "neutral" else list(INTENSITY_CODES)
+    for repetition, statement, intensity in itertools.product(REPETITIONS, STATEMENTS, intensities):
+        yield intensity, statement, repetition
+
+
 CORPUS = Corpus(
     name=NAME,
     parse=parse,
@@ -149,4 +158,11 @@ CORPUS = Corpus(
         },
     ),
     looks_for="files like Actor_12/03-01-06-01-02-01-12.wav (.flac, or .mp4 for 01- and 02- clips)",
+    utterances=frozenset(
+        utterance_id(code, *take, actor)
+        for code, emotion in EMOTION_CODES.items()
+        for take in takes(emotion)
+        for actor in SPEAKERS
+    ),
+    where="https://zenodo.org/records/1188976",
 )

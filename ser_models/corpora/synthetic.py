@@ -10,9 +10,8 @@ them carries that on.
 import argparse
 import dataclasses
 import io
-import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import soundfile
 
@@ -156,7 +155,7 @@ def _ravdess_items(settings: Settings) -> list[Item]:
     emotions = settings.emotions or tuple(codes)
     if unknown := [emotion for emotion in emotions if emotion not in codes]:
         raise UserError(f"ravdess has no emotion {', '.join(map(repr, unknown))}; it has {', '.join(codes)}")
-    takes = {emotion: list(_ravdess_takes(emotion)) for emotion in emotions}
+    takes = {emotion: list(ravdess.takes(emotion)) for emotion in emotions}
     turns = [
         (emotion, takes[emotion][turn])
         for turn in range(max(map(len, takes.values())))
@@ -181,15 +180,6 @@ def _ravdess_items(settings: Settings) -> list[Item]:
         for speaker in ravdess.SPEAKERS[: settings.speakers]
         for emotion, take in turns[: settings.utterances]
     ]
-
-
-def _ravdess_takes(emotion: str) -> Iterator[tuple[str, str, str]]:
-    """Codes of intensity, statement and repetition in which an emotion is spoken."""
-    intensities = ["01"] if emotion == "neutral" else list(ravdess.INTENSITY_CODES)
-    for repetition, statement, intensity in itertools.product(
-        ravdess.REPETITIONS, ravdess.STATEMENTS, intensities
-    ):
-        yield intensity, statement, repetition
 
 
 LAYOUTS: dict[str, Callable[[Settings], list[Item]]] = {

@@ -31,8 +31,12 @@ EMOTIONS = (
 
 GENDERS = ("female", "male")
 SCENARIOS = ("improvised", "scripted")
+REGIONS = ("left", "right")
+
+DIMENSIONS = ("valence", "arousal", "dominance")
 
 _VOTES = pa.map_(pa.string(), pa.list_(pa.string()))
+_RATINGS = pa.map_(pa.string(), pa.struct([(name, pa.float64()) for name in DIMENSIONS]))
 
 MANIFEST_SCHEMA: pa.Schema = pa.schema(
     [
@@ -50,6 +54,8 @@ MANIFEST_SCHEMA: pa.Schema = pa.schema(
         pa.field("end", pa.float64()),
         pa.field("audio", pa.string()),
         pa.field("video", pa.string()),
+        pa.field("video_start", pa.float64()),
+        pa.field("video_end", pa.float64()),
         pa.field("video_region", pa.string()),
         pa.field("text", pa.string()),
         pa.field("language", pa.string()),
@@ -61,6 +67,8 @@ MANIFEST_SCHEMA: pa.Schema = pa.schema(
         pa.field("valence", pa.float64()),
         pa.field("arousal", pa.float64()),
         pa.field("dominance", pa.float64()),
+        pa.field("ratings", _RATINGS),
+        pa.field("self_ratings", _RATINGS),
         pa.field("split", pa.string()),
         pa.field("duration", pa.float64()),
         pa.field("sample_rate", pa.int32()),
@@ -71,6 +79,7 @@ MANIFEST_SCHEMA: pa.Schema = pa.schema(
 """Columns of a manifest, in order; the metadata of a table adds ``corpus``, ``root`` and ``synthetic``."""
 
 Votes = Mapping[str, Sequence[str]]
+Ratings = Mapping[str, Mapping[str, float]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,14 +104,19 @@ class Utterance:
     sentence: str | None = None
     """Id of the prescribed sentence, where speakers share sentences."""
     start: float | None = None
-    """Seconds inside the media file; None: from its beginning."""
+    """Seconds inside the audio file; None: from its beginning."""
     end: float | None = None
-    """Seconds inside the media file; None: to its end."""
+    """Seconds inside the audio file; None: to its end."""
     audio: str | None = None
     """URI of the file whose sound is used."""
     video: str | None = None
     """URI of the file whose pictures are used; may equal ``audio``."""
+    video_start: float | None = None
+    """Seconds inside the video file; None: from its beginning."""
+    video_end: float | None = None
+    """Seconds inside the video file; None: to its end."""
     video_region: str | None = None
+    """The part of the frame that shows the speaker: ``left`` or ``right`` half; None: the whole."""
     text: str | None = None
     language: str | None = None
     """BCP-47, such as ``en``."""
@@ -115,8 +129,13 @@ class Utterance:
     self_votes: Votes | None = None
     """The speaker's own report, in the form of ``votes``."""
     valence: float | None = None
+    """Mean over the annotators, on the corpus's own scale; so are arousal and dominance."""
     arousal: float | None = None
     dominance: float | None = None
+    ratings: Ratings | None = None
+    """Annotator to a number for each of `DIMENSIONS` that they rated."""
+    self_ratings: Ratings | None = None
+    """The speaker's own ratings."""
     split: str | None = None
     """The corpus's own split, where it publishes one."""
     duration: float | None = None
@@ -181,7 +200,8 @@ def _wrong(row: Utterance, corpus: str) -> str | None:
         return "utterance_id is empty"
     if row.corpus != corpus:
         return f"corpus is {row.corpus!r}, expected {corpus!r}"
-    for field, allowed in (("emotion", EMOTIONS), ("gender", GENDERS), ("scenario", SCENARIOS)):
+    closed = {"emotion": EMOTIONS, "gender": GENDERS, "scenario": SCENARIOS, "video_region": REGIONS}
+    for field, allowed in closed.items():
         value = getattr(row, field)
         if value is not None and value not in allowed:
             return f"{field} {value!r} is not one of {', '.join(allowed)}"
@@ -189,14 +209,16 @@ def _wrong(row: Utterance, corpus: str) -> str | None:
         named = {emotion for ticked in (getattr(row, field) or {}).values() for emotion in ticked}
         if unknown := sorted(named.difference(EMOTIONS)):
             return f"{field}: {shorten(map(repr, unknown))} not among {', '.join(EMOTIONS)}"
-    if row.end is not None and row.end <= (row.start or 0.0):
-        return f"end ({row.end} s) must come after start ({row.start or 0.0} s)"
+    for prefix in ("", "video_"):
+        start, end = getattr(row, f"{prefix}start") or 0.0, getattr(row, f"{prefix}end")
+        if end is not None and end <= start:
+            return f"{prefix}end ({end} s) must come after {prefix}start ({start} s)"
     return None
 
 
 def _column(field: pa.Field, values: list[Any], rows: Sequence[Utterance]) -> pa.Array:
-    if field.type == _VOTES:
-        values = [None if votes is None else sorted(votes.items()) for votes in values]
+    if pa.types.is_map(field.type):
+        values = [None if by_annotator is None else sorted(by_annotator.items()) for by_annotator in values]
     try:
         return pa.array(values, type=field.type)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeError):
