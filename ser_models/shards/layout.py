@@ -157,9 +157,12 @@ def fingerprint(
     and the text only for views that read text.
     """
     root = root_of(table).rstrip("/") + "/"
-    fields = ["utterance_id", "start", "end"]
-    fields += {"audio": ["audio"], "video": ["video", "video_region"], "text": ["text"]}[view.source]
-    columns = table.select(fields).to_pydict()
+    sources = {
+        "audio": ["audio", "start", "end"],
+        "video": ["video", "video_start", "video_end", "video_region"],
+        "text": ["text"],
+    }
+    columns = table.select(["utterance_id", *sources[view.source]]).to_pydict()
     rows = []
     for index, number in enumerate(numbers):
         row = {name: values[index] for name, values in columns.items()}
