@@ -1,12 +1,16 @@
-"""``python -m ser_models.corpora NAME ROOT``: count a corpus and compare it with the published one."""
+"""``python -m ser_models.corpora NAME ROOT``: count a corpus and compare it with the published one.
+
+``ROOT`` may also be a table of one's own utterances; then there is nothing to compare with.
+"""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ser_models.corpora import CORPORA, parse_corpus, save_manifest
 from ser_models.corpora.command import ArgumentParser, run
 from ser_models.corpora.counts import format_counts
 from ser_models.corpora.manifest import Parsed
+from ser_models.corpora.parser import Counts
 from ser_models.corpora.utterance import shorten
 
 PROGRAM = "python -m ser_models.corpora"
@@ -33,7 +37,12 @@ def describe(parsed: Parsed) -> list[str]:
     title = f"{parsed.name} at {parsed.root}" + (
         " (synthetic: generated signals)" if parsed.synthetic else ""
     )
-    lines = [title, "", *format_counts(parsed.found, parsed.expected, origin)]
+    if parsed.expected:
+        lines = [title, "", *format_counts(parsed.found, parsed.expected, origin)]
+        agreement, disagreement = f"agrees with the {origin} counts", "differs"
+    else:
+        lines = [title, "", *_format_found(parsed.found)]
+        agreement, disagreement = "every row can be used", "not every row can be used"
     for selection in parsed.selections:
         lines += ["", f"{selection.title}"]
         lines += format_counts(parsed.found_in(selection), selection.published, origin)
@@ -47,8 +56,19 @@ def describe(parsed: Parsed) -> list[str]:
         lines += [f"  {problem.uri}: {problem.reason}" for problem in parsed.problems[:_PROBLEMS_SHOWN]]
         if (hidden := len(parsed.problems) - _PROBLEMS_SHOWN) > 0:
             lines.append(f"  and {hidden} more; the manifest written by --output keeps them all")
-    verdict = f"differs: {parsed.disagreement}" if parsed.disagreement else f"agrees with the {origin} counts"
-    return [*lines, "", verdict]
+    return [*lines, "", f"{disagreement}: {parsed.disagreement}" if parsed.disagreement else agreement]
+
+
+def _format_found(found: Counts) -> Iterator[str]:
+    """Counts with which nothing can be compared, as aligned lines."""
+    width = max(
+        map(len, ["total", *found.columns, *(each for values in found.columns.values() for each in values)])
+    )
+    for column, values in found.columns.items():
+        yield f"{column:<{width}}  {'found':>9}"
+        yield from (f"{value:<{width}}  {count:>9}" for value, count in values.items())
+        yield ""
+    yield f"{'total':<{width}}  {found.total:>9}"
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -57,11 +77,18 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         description="Count the utterances of a corpus by class and speaker beside the published counts, and "
         "list the files that are missing, damaged or cannot be identified.",
         epilog="Exit status: 0 the corpus agrees (or --allow-partial was given); 1 it differs; "
-        "2 no such folder, or nothing of this corpus in it.",
+        "2 no such folder or table, or nothing of this corpus in it.",
         allow_abbrev=False,
     )
-    parser.add_argument("name", metavar="NAME", help=f"the corpus: {', '.join(CORPORA)}")
-    parser.add_argument("root", metavar="ROOT", help="its folder: a local path or s3://bucket/prefix")
+    parser.add_argument(
+        "name", metavar="NAME", help=f"the corpus: {', '.join(CORPORA)}; or a name for a corpus of your own"
+    )
+    parser.add_argument(
+        "root",
+        metavar="ROOT",
+        help="its folder: a local path or s3://bucket/prefix; of a corpus of your own a table (.csv, .tsv, "
+        ".parquet) with the columns audio, emotion and speaker",
+    )
     parser.add_argument(
         "--allow-partial", "--allow_partial", action="store_true", help="accept a corpus that differs"
     )

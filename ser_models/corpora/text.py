@@ -4,10 +4,10 @@ from ser_models import places
 
 
 def read_text(uri: str) -> tuple[str, str | None]:
-    """Read a text file as UTF-8, or as Windows-1252 where it is not UTF-8.
+    r"""Read a text file as UTF-8, or as Windows-1252 where it is not UTF-8.
 
     Returns:
-        The text, line ends as ``\\n`` and without a byte order mark, and a remark for the notes where it had to
+        The text, line ends as ``\n`` and without a byte order mark, and a remark for the notes where it had to
         be read as Windows-1252.
 
     Raises:

@@ -94,6 +94,12 @@ def build_view(name: str, **settings: Any) -> View:
     return typing.cast(View, VIEWS[name](**settings))
 
 
+def reads_words(text: str) -> bool:
+    """Whether a view, given as its spec, knows words: it reads transcripts, or its encoder recognises speech."""
+    view = parse_specs(text)[0].build()
+    return view.source == "text" or getattr(view, "reads_words", False)
+
+
 def parse_specs(text: str) -> list[ViewSpec]:
     """Read a comma-separated list of specs.
 

@@ -112,22 +112,14 @@ class FunctionalsSVMSystem(System):
     net = FunctionalsSVM
     aggregate = "mean_logit"
     closed_form = True
-    merged = TIMNetSystem.merged
-    label_sets = TIMNetSystem.label_sets
 
     def preset(self, name: str, corpus: str) -> Preset:
         """TIM-Net's preset of the same name: nothing is selected, but both rows saw the same training part."""
         theirs = TIMNetSystem().preset(name, corpus)
         return Preset(
-            description=theirs.description,
+            protocol=theirs.protocol,
             views=theirs.views,
             normalise="none",
-            folds=theirs.folds,
-            n_folds=theirs.n_folds,
-            fold_seed=theirs.fold_seed,
-            validation=theirs.validation,
-            selection="last",
-            leaks=theirs.leaks,
             epochs=1,
             batch_size=theirs.batch_size,
         )

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ser_models.errors import UserError
 from ser_models.models.batch import Batch
+from ser_models.models.labels import LabelSet, hard_targets
 
 Aggregate = Literal["mean_log_softmax", "mean_softmax", "mean_logit"]
 
@@ -98,33 +98,20 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """One named way of running a system on a corpus: its protocol and its training settings.
+    """One named way of running a system on a corpus: its protocol, its views and its training settings.
 
     Attributes:
-        description: the protocol in one sentence, for reports.
+        protocol: name in `ser_models.protocols.registry`: which utterances train, select and test.
         views: view specs, in the order in which the network reads them.
         normalise: ``none``, or ``global`` statistics of the training part.
-        folds: name of a fold scheme of `ser_models.protocols.folds`.
-        n_folds: number of folds, where the scheme takes one.
-        fold_seed: seed of a random scheme.
-        validation: ``speakers`` holds out other speakers of the training part, ``none`` trains on all of it,
-            ``test`` reuses the test part (a leak).
-        selection: ``last`` epoch, or ``best`` validation UAR.
-        leaks: names of the leaks that this protocol is known to have; any other one stops the run.
         epochs, patience, batch_size: of training; patience None never stops early.
         model: arguments of the network that differ from its defaults.
         inherited: settings taken over from the paper although they were chosen under another protocol.
     """
 
-    description: str
+    protocol: str
     views: tuple[str, ...]
     normalise: Literal["none", "global"]
-    folds: str
-    n_folds: int | None = None
-    fold_seed: int = 0
-    validation: Literal["speakers", "none", "test"] = "speakers"
-    selection: Literal["last", "best"] = "best"
-    leaks: tuple[str, ...] = ()
     epochs: int = 1
     patience: int | None = None
     batch_size: int = 64
@@ -149,10 +136,10 @@ class System(abc.ABC):
     """Whether the network is fitted by `Net.fit` and not by gradient steps."""
     unused_parameters: ClassVar[bool] = False
     """Whether some parameters get no gradient in some step, which DDP must be told."""
-    label_sets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """Per corpus the canonical emotions in the order of the class indices."""
-    merged: ClassVar[Mapping[str, str]] = {}
-    """Emotions counted as another one, such as excited as happy."""
+    orders: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Per label set the paper's own order of the classes, where it differs from the registered one."""
+    reads_words: ClassVar[bool] = False
+    """Whether the network itself holds an encoder that was trained to recognise speech."""
 
     @abc.abstractmethod
     def preset(self, name: str, corpus: str) -> Preset:
@@ -182,29 +169,27 @@ class System(abc.ABC):
         """
         return {"features": next(iter(shapes.values()))[0]}
 
-    def classes(self, corpus: str) -> tuple[str, ...]:
-        """The class names in index order.
+    def labels(self, labels: LabelSet) -> LabelSet:
+        """A label set in this system's order."""
+        return labels.ordered(self.orders.get(labels.name, labels.classes))
 
-        Raises:
-            UserError: the system declares no label set for this corpus.
-        """
-        if corpus not in self.label_sets:
-            known = ", ".join(sorted(self.label_sets))
-            raise UserError(f"system {self.name!r} has no label set for corpus {corpus!r}; it has: {known}")
-        return self.label_sets[corpus]
-
-    def examples(self, manifest: pa.Table, classes: tuple[str, ...]) -> pa.Table:
+    def examples(self, manifest: pa.Table, labels: LabelSet) -> pa.Table:
         """One row per training example; the default is one per utterance whose emotion is among the classes.
 
         Returns:
             What `example_table` builds.
         """
-        emotions = manifest["emotion"].to_pylist()
-        labels = [self.merged.get(emotion, emotion) for emotion in emotions]
-        rows = [row for row, label in enumerate(labels) if label in classes]
-        index = np.array([classes.index(labels[row]) for row in rows], dtype=np.int64)
-        target = np.eye(len(classes), dtype=np.float32)[index]
-        return example_table(rows=np.array(rows, dtype=np.int64), target=target)
+        targets = hard_targets(manifest["emotion"].to_pylist(), labels)
+        return example_table(rows=targets.rows, target=targets.target)
+
+
+_CLEAN = {"iemocap": "iemocap4-session", "meld": "meld-speaker"}
+_ACTED = ("casia", "emodb", "emovo", "ravdess", "savee")
+
+
+def clean_protocol(corpus: str) -> str:
+    """The usual protocol of a corpus without the originals' mistakes; for a corpus of one's own ``speaker``."""
+    return _CLEAN.get(corpus) or (f"{corpus}-speaker" if corpus in _ACTED else "speaker")
 
 
 def example_table(

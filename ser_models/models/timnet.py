@@ -27,7 +27,7 @@ from torch.nn import functional
 from ser_models.errors import UserError
 from ser_models.models.batch import Batch, ragged
 from ser_models.models.layers import MaskedBatchNorm, reverse_time
-from ser_models.models.system import Net, Preset, Step, System, cross_entropy_sum
+from ser_models.models.system import Net, Preset, Step, System, clean_protocol, cross_entropy_sum
 
 
 class TemporalAwareBlock(nn.Module):
@@ -217,21 +217,12 @@ def _initialise_as_keras(module: nn.Module) -> None:
 
 
 class TIMNetSystem(System):
-    """TIM-Net's declaration: label orders, signal lengths and fold seeds per corpus."""
+    """TIM-Net's declaration: signal length and dilation depth per corpus."""
 
     name = "timnet"
     title = "TIM-Net"
     source = "Ye et al., ICASSP 2023"
     net = TIMNet
-    merged = {"excited": "happy"}
-    label_sets = {
-        "casia": ("angry", "fearful", "happy", "neutral", "sad", "surprised"),
-        "emodb": ("angry", "bored", "disgusted", "fearful", "happy", "neutral", "sad"),
-        "emovo": ("angry", "disgusted", "fearful", "happy", "neutral", "sad", "surprised"),
-        "iemocap": ("angry", "happy", "neutral", "sad"),
-        "ravdess": ("angry", "calm", "disgusted", "fearful", "happy", "neutral", "sad", "surprised"),
-        "savee": ("angry", "disgusted", "fearful", "happy", "neutral", "sad", "surprised"),
-    }
 
     samples = {
         "casia": 88_000,
@@ -243,41 +234,28 @@ class TIMNetSystem(System):
     }
     """Signal length in samples at 22.05 kHz to which each corpus is padded or cropped (public code)."""
 
-    fold_seeds = {"casia": 32, "emodb": 46, "emovo": 1, "iemocap": 16, "ravdess": 46, "savee": 44}
-    """``random_state`` of the original's ``KFold(10, shuffle=True)``, one per corpus (public code)."""
-
     def preset(self, name: str, corpus: str) -> Preset:
         """The original's random folds at fixed length, or speaker-independent folds on whole utterances."""
-        self.classes(corpus)
         model = {"blocks": 10 if corpus == "iemocap" else 8}
         if name == "faithful":
+            if corpus not in self.samples:
+                raise UserError(
+                    f"{self.title} was not published on {corpus!r}, so there is nothing to be faithful to; published "
+                    f"on: {', '.join(self.samples)}. Use preset clean"
+                )
             return Preset(
-                description=(
-                    "random 10-fold over utterances as in the public code, the same speakers in training and "
-                    "test, no validation part"
-                ),
+                protocol=f"timnet-{corpus}-published",
                 views=(f"mfcc[samples={self.samples[corpus]}]",),
                 normalise="none",
-                folds="random-kfold",
-                n_folds=10,
-                fold_seed=self.fold_seeds[corpus],
-                validation="none",
-                selection="last",
-                leaks=("speaker", "identical-audio")
-                + (("session", "dialogue") if corpus == "iemocap" else ()),
                 epochs=500,
                 batch_size=64,
                 model=model,
             )
         if name == "clean":
-            unit = "session" if corpus == "iemocap" else "speaker"
             return Preset(
-                description=(f"leave one {unit} out, validation on other {unit}s of the training part"),
+                protocol=clean_protocol(corpus),
                 views=("mfcc",),
                 normalise="global",
-                folds=f"leave-one-{unit}-out",
-                validation="speakers",
-                selection="best",
                 epochs=100,
                 patience=20,
                 batch_size=64,

@@ -1,26 +1,36 @@
 """Fold schemes: which utterances train, select and test a model.
 
 A scheme works on examples' utterances only, through the columns of the manifest, and is a pure function of them
-and a seed. What a scheme cannot give (a class missing from validation, a gender missing) is said in a warning,
-never silently accepted.
+and a seed. What a scheme cannot give (a class missing from validation, a gender missing) is said in a warning, and
+what a protocol drops from training is counted.
 """
 
 from __future__ import annotations
 
+import random
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from sklearn.model_selection import KFold
 
 from ser_models.errors import UserError
+from ser_models.protocols.common import Common
+from ser_models.protocols.registry import Protocol
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
+Part = tuple[tuple[str, ...], Rows]
+"""The names of the held-out groups and their rows."""
 
-SCHEMES = ("leave-one-speaker-out", "leave-one-session-out", "speaker-kfold", "random-kfold")
+AMH_SEEDS = (337, 3372)
+"""Seeds of AMH's original folds: of the fold of each utterance, and of its place in dev or test."""
+
+AVDAL_SEEDS = (6990, 0, 4259, 1156, 6364)
+"""Seeds of AVDAL's original five draws."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,7 @@ class Fold:
         train, validation, test: rows of the manifest, ascending; no row is in two of them unless the protocol
             names that leak.
         warnings: what this fold lacks.
+        dropped: what training utterances shared with the other parts, and how many were left out for it.
     """
 
     index: int
@@ -41,9 +52,27 @@ class Fold:
     validation: Rows
     test: Rows
     warnings: tuple[str, ...] = field(default=())
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
 
-def leave_one_group_out(groups: Sequence[str | None]) -> list[tuple[tuple[str, ...], Rows]]:
+@dataclass(frozen=True)
+class Division:
+    """What a scheme gives for one fold, as positions among the utterances that take part.
+
+    Attributes:
+        units: names of the held-out groups.
+        test: the test part.
+        validation: None where the scheme leaves it to the protocol.
+        outside: neither trained on nor tested.
+    """
+
+    units: tuple[str, ...]
+    test: Rows
+    validation: Rows | None = None
+    outside: Rows | None = None
+
+
+def leave_one_group_out(groups: Sequence[str | None]) -> list[Part]:
     """One test part per group, groups in natural order.
 
     Args:
@@ -60,7 +89,7 @@ def leave_one_group_out(groups: Sequence[str | None]) -> list[tuple[tuple[str, .
     return [((name,), np.flatnonzero(array == name)) for name in names]
 
 
-def group_kfold(groups: Sequence[str | None], n_folds: int, seed: int) -> list[tuple[tuple[str, ...], Rows]]:
+def group_kfold(groups: Sequence[str | None], n_folds: int, seed: int) -> list[Part]:
     """Deal whole groups over ``n_folds`` test parts, shuffled by the seed.
 
     Raises:
@@ -77,9 +106,7 @@ def group_kfold(groups: Sequence[str | None], n_folds: int, seed: int) -> list[t
     ]
 
 
-def random_kfold(
-    utterances: Sequence[str], classes: Sequence[int], n_folds: int, seed: int
-) -> list[tuple[tuple[str, ...], Rows]]:
+def random_kfold(utterances: Sequence[str], classes: Sequence[int], n_folds: int, seed: int) -> list[Part]:
     """TIM-Net's folds: shuffled ``KFold`` over class folders, files in natural order inside each.
 
     The original stored features class folder by class folder, in the order of the class indices, with files
@@ -102,62 +129,136 @@ def random_kfold(
     return [((), np.sort(stored[test])) for _, test in splitter.split(stored)]
 
 
+def balanced_group_parts(groups: Sequence[str | None], n_folds: int) -> list[Part]:
+    """Deal whole groups over parts of nearly equal size: the largest first, each to the smallest part so far.
+
+    Raises:
+        UserError: as `group_kfold`.
+    """
+    names = _known(groups)
+    if not 2 <= n_folds <= len(names):
+        raise UserError(f"n_folds = {n_folds}: allowed are 2 to {len(names)}, the number of groups")
+    sizes = Counter(groups)
+    parts: list[list[str]] = [[] for _ in range(n_folds)]
+    filled = [0] * n_folds
+    for name in sorted(names, key=lambda name: (-sizes[name], natural_key(name))):
+        smallest = filled.index(min(filled))
+        parts[smallest].append(name)
+        filled[smallest] += sizes[name]
+    array = np.array(groups, dtype=object)
+    return [(tuple(sorted(part, key=natural_key)), np.flatnonzero(np.isin(array, part))) for part in parts]
+
+
+def amh_folds(utterances: Sequence[str]) -> list[Division]:
+    """AMH's five random folds with their dev parts, from Python's own generator as in the sibling notebook.
+
+    Over the utterances sorted by id (the original sorted pairs of id and label) one number per utterance decides its
+    fold; per fold, one more per utterance of the whole corpus sends 30 % of the fold to dev.
+
+    >>> [(7487 - len(f.test) - len(f.validation), len(f.validation), len(f.test)) for f in amh_folds(["u"] * 7487)]
+    [(6058, 404, 1025), (5934, 497, 1056), (5975, 483, 1029), (5962, 474, 1051), (6019, 428, 1040)]
+    """
+    order = sorted(range(len(utterances)), key=lambda row: utterances[row])
+    generator = random.Random(AMH_SEEDS[0])
+    draws = [generator.random() for _ in order]
+    fold_of = [0 if u > 0.8 else 1 if u > 0.6 else 2 if u > 0.4 else 3 if u > 0.2 else 4 for u in draws]
+    divisions = []
+    for fold in range(5):
+        generator = random.Random(AMH_SEEDS[1])
+        held = [(row, generator.random() > 0.7) for row in order]
+        inside = [(row, dev) for (row, dev), own in zip(held, fold_of, strict=True) if own == fold]
+        test, dev = ([row for row, is_dev in inside if is_dev == wanted] for wanted in (False, True))
+        divisions.append(Division((), _ascending(test), _ascending(dev)))
+    return divisions
+
+
+def avdal_draws(utterances: Sequence[str]) -> list[Part]:
+    """AVDAL's five test parts: ``random.sample`` of a fifth of the utterances, one seed each.
+
+    The order of the original's utterances is unknown; here they are sorted by id (our choice).
+
+    >>> [len(test) for _, test in avdal_draws(["u"] * 5531)]
+    [1106, 1106, 1106, 1106, 1106]
+    """
+    order = sorted(range(len(utterances)), key=lambda row: utterances[row])
+    size = len(order) // 5
+    drawn = [random.Random(seed).sample(range(len(order)), size) for seed in AVDAL_SEEDS]
+    return [((), _ascending([order[position] for position in positions])) for positions in drawn]
+
+
 def make_folds(
     manifest: pa.Table,
     rows: Rows,
     labels: Sequence[int],
-    *,
-    scheme: str,
-    n_folds: int | None,
-    seed: int,
-    validation: Literal["speakers", "none", "test"],
-    validation_speakers: int,
+    protocol: Protocol,
     class_names: Sequence[str],
+    *,
+    train_only: np.ndarray[Any, np.dtype[np.bool_]] | None = None,
 ) -> list[Fold]:
-    """Divide the usable rows of a manifest by a named scheme.
+    """Divide the usable rows of a manifest as a protocol says.
 
     Args:
-        manifest: the corpus.
-        rows: the rows that take part (those whose emotion is in the label set and whose features exist).
+        manifest: the corpus, or two corpora one after the other for ``cross-corpus``.
+        rows: the rows that take part, ascending (those whose emotion is in the label set and whose features exist).
         labels: class index of each of ``rows``.
-        scheme: one of `SCHEMES`.
-        n_folds: for the k-fold schemes.
-        seed: for the k-fold schemes.
-        validation: how the validation part is chosen, see `ser_models.models.system.Preset`.
-        validation_speakers: speakers to hold out for validation, at least 2.
+        protocol: the division.
         class_names: for warnings.
+        train_only: whether each of ``rows`` may only be trained on, such as ambiguous utterances; where such a row
+            falls into a test or validation part, it is in no part.
 
     Raises:
         UserError: the scheme is unknown or the corpus cannot be divided by it.
     """
+    if protocol.scheme not in SCHEMES:
+        raise UserError(f"unknown fold scheme {protocol.scheme!r}; allowed: {', '.join(SCHEMES)}")
     taken = manifest.take(pa.array(rows))
-    parts = _test_parts(taken, labels, scheme, n_folds, seed)
-    everything = np.arange(len(rows), dtype=np.int64)
     label_array = np.asarray(labels)
+    common = Common(taken)
+    general = _one_class_speakers(taken, label_array, class_names)
     folds = []
-    for index, (units, test) in enumerate(parts):
-        rest = np.setdiff1d(everything, test)
-        if validation == "speakers":
-            column = "session" if scheme == "leave-one-session-out" else "speaker"
-            chosen, warnings = _inner_validation(
-                taken, rest, test, column, validation_speakers, label_array, class_names
-            )
+    for index, division in enumerate(SCHEMES[protocol.scheme](taken, label_array, protocol)):
+        positions = np.arange(len(rows), dtype=np.int64)
+        rest = np.setdiff1d(positions, division.test)
+        if division.outside is not None:
+            rest = np.setdiff1d(rest, division.outside)
+        rest, dropped = _without_shared(rest, division.test, protocol.disjoint, common)
+        warnings: list[str] = []
+        if division.validation is not None:
+            validation = np.intersect1d(division.validation, rest)
+        elif protocol.validation == "test":
+            validation = division.test
+        elif protocol.validation == "none":
+            validation = rest[:0]
         else:
-            chosen = test if validation == "test" else rest[:0]
-            warnings = []
-        train = np.setdiff1d(rest, chosen)
-        for name, part in (("training", train), ("test", test)):
-            missing = sorted(set(range(len(class_names))) - set(label_array[part].tolist()))
-            if missing:
-                warnings.append(f"no {_list(class_names[c] for c in missing)} in the {name} part")
+            validation, warnings = _inner_validation(taken, rest, division.test, protocol)
+        test = division.test
+        train = rest
+        if protocol.validation != "test":
+            train = np.setdiff1d(rest, validation)
+            train, also = _without_shared(train, validation, protocol.disjoint, common)
+            dropped = {leak: count + also[leak] for leak, count in dropped.items()}
+        if not len(train):
+            raise UserError(
+                f"fold {index} of {protocol.name} has no training utterance left"
+                + (f" after dropping {_counted(dropped)}" if any(dropped.values()) else "")
+            )
+        if train_only is not None:
+            validation, test = (part[~train_only[part]] for part in (validation, test))
+        warnings += [
+            f"{count} training utterances dropped, which share {leak} with another part"
+            for leak, count in dropped.items()
+            if count
+        ]
+        warnings += _missing_classes(train, validation, test, label_array, class_names)
         folds.append(
             Fold(
                 index,
-                units,
+                division.units,
                 rows[train],
-                rows[chosen],
+                rows[validation],
                 rows[test],
-                tuple(f"fold {index}: {w}" for w in warnings),
+                (*(f"fold {index}: {warning}" for warning in warnings), *general),
+                dropped,
             )
         )
     return folds
@@ -184,45 +285,115 @@ def natural_key(name: str) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
 
 
-def _test_parts(
-    taken: pa.Table, labels: Sequence[int], scheme: str, n_folds: int | None, seed: int
-) -> list[tuple[tuple[str, ...], Rows]]:
-    if scheme == "leave-one-speaker-out":
-        return leave_one_group_out(taken["speaker"].to_pylist())
-    if scheme == "leave-one-session-out":
-        return leave_one_group_out(taken["session"].to_pylist())
-    if scheme == "speaker-kfold":
-        return group_kfold(taken["speaker"].to_pylist(), n_folds or 5, seed)
-    if scheme == "random-kfold":
-        return random_kfold(taken["utterance_id"].to_pylist(), labels, n_folds or 10, seed)
-    raise UserError(f"unknown fold scheme {scheme!r}; allowed: {', '.join(SCHEMES)}")
+def _by_speaker(taken: pa.Table, labels: Rows, protocol: Protocol) -> list[Division]:
+    return [Division(*part) for part in leave_one_group_out(taken["speaker"].to_pylist())]
 
 
-def _inner_validation(
-    taken: pa.Table,
-    rest: Rows,
-    test: Rows,
-    column: str,
-    count: int,
-    labels: np.ndarray[Any, Any],
-    class_names: Sequence[str],
-) -> tuple[Rows, list[str]]:
-    """Hold out whole groups of the training part: the next ones after the test group, both genders, every class.
+def _by_session(taken: pa.Table, labels: Rows, protocol: Protocol) -> list[Division]:
+    return [Division(*part) for part in leave_one_group_out(taken["session"].to_pylist())]
+
+
+def _speaker_kfold(taken: pa.Table, labels: Rows, protocol: Protocol) -> list[Division]:
+    parts = group_kfold(taken["speaker"].to_pylist(), protocol.n_folds or 5, protocol.seed)
+    return [Division(*part) for part in parts]
+
+
+def _balanced_speaker_parts(taken: pa.Table, labels: Rows, protocol: Protocol) -> list[Division]:
+    """Each part is tested once and validates the part before it."""
+    parts = balanced_group_parts(taken["speaker"].to_pylist(), protocol.n_folds or 3)
+    following = [*parts[1:], parts[0]]
+    return [Division(units, test, other) for (units, test), (_, other) in zip(parts, following, strict=True)]
+
+
+def _random_kfold(taken: pa.Table, labels: Rows, protocol: Protocol) -> list[Division]:
+    utterances = taken["utterance_id"].to_pylist()
+    parts = random_kfold(utterances, labels.tolist(), protocol.n_folds or 10, protocol.seed)
+    return [Division(*part) for part in parts]
+
+
+def _amh(taken: pa.Table, labels: Rows, protocol: Protocol) -> list[Division]:
+    return amh_folds(taken["utterance_id"].to_pylist())
+
+
+def _avdal(taken: pa.Table, labels: Rows, protocol: Protocol) -> list[Division]:
+    return [Division(*part) for part in avdal_draws(taken["utterance_id"].to_pylist())]
+
+
+def _official(taken: pa.Table, labels: Rows, protocol: Protocol) -> list[Division]:
+    split = np.array(taken["split"].to_pylist(), dtype=object)
+    parts = {name: np.flatnonzero(split == name) for name in ("train", "dev", "test")}
+    if empty := [name for name, rows in parts.items() if not len(rows) and name != "dev"]:
+        raise UserError(f"the manifest's column split has no {_list(empty)}: this corpus publishes no split")
+    units = tuple(_known(taken["speaker"].take(pa.array(parts["test"])).to_pylist()))
+    outside = np.flatnonzero(~np.isin(split, list(parts)))
+    return [Division(units, parts["test"], parts["dev"], outside)]
+
+
+def _cross_corpus(taken: pa.Table, labels: Rows, protocol: Protocol) -> list[Division]:
+    """Train on the first corpus, test on the second: its test split where it has one, else all of it."""
+    if len(protocol.corpora) != 2:
+        raise UserError(f"{protocol.name}: cross-corpus needs a corpus to train on and one to test on")
+    corpus = np.array(taken["corpus"].to_pylist(), dtype=object)
+    own, other = (np.flatnonzero(corpus == name) for name in protocol.corpora)
+    for name, rows in zip(protocol.corpora, (own, other), strict=True):
+        if not len(rows):
+            raise UserError(f"{protocol.name} needs {name}, of which no utterance takes part")
+    split = np.array(taken["split"].to_pylist(), dtype=object)
+    test = other[split[other] == "test"]
+    test = test if len(test) else other
+    source = taken.take(pa.array(own))
+    if source["session"].null_count == 0 and protocol.corpora[0] == "iemocap":
+        *_, (_, last) = leave_one_group_out(source["session"].to_pylist())
+    else:
+        speakers = _known(source["speaker"].to_pylist())
+        last = np.flatnonzero(np.isin(np.array(source["speaker"].to_pylist(), dtype=object), speakers[-2:]))
+    unused = np.setdiff1d(other, test)
+    return [Division((protocol.corpora[1],), test, own[last], unused)]
+
+
+SCHEMES: Mapping[str, Callable[[pa.Table, Rows, Protocol], list[Division]]] = {
+    "leave-one-speaker-out": _by_speaker,
+    "leave-one-session-out": _by_session,
+    "speaker-kfold": _speaker_kfold,
+    "balanced-speaker-parts": _balanced_speaker_parts,
+    "random-kfold": _random_kfold,
+    "amh-random": _amh,
+    "avdal-draws": _avdal,
+    "official": _official,
+    "cross-corpus": _cross_corpus,
+}
+"""Every way to make test parts: from the utterances that take part, their classes and the protocol."""
+
+
+def _without_shared(
+    rows: Rows, others: Rows, leaks: Sequence[str], common: Common
+) -> tuple[Rows, dict[str, int]]:
+    """Leave out the rows that share something with other rows; and how many that were, per leak in turn."""
+    dropped = {}
+    for leak in leaks:
+        shared = common.rows_sharing(leak, rows, others)
+        dropped[leak] = len(shared)
+        rows = np.setdiff1d(rows, shared)
+    return rows, dropped
+
+
+def _inner_validation(taken: pa.Table, rest: Rows, test: Rows, protocol: Protocol) -> tuple[Rows, list[str]]:
+    """Hold out whole groups of the training part: the next ones after the test group, where possible both genders.
 
     Going round cyclically from the test group spreads the validation over the groups.
     """
+    column = "session" if protocol.validation == "session" else "speaker"
+    count = 1 if column == "session" else protocol.validation_speakers
     groups = np.array(taken[column].to_pylist(), dtype=object)
     genders = dict(zip(groups, taken["gender"].to_pylist(), strict=True))
-    names = sorted(set(groups), key=natural_key)
-    held_out = [names.index(name) for name in set(groups[test])]
+    names = sorted(set(groups) - {None}, key=natural_key)
+    held_out = [names.index(name) for name in set(groups[test]) - {None}]
     start = (max(held_out) + 1) if held_out else 0
     inside = set(groups[rest]) - set(groups[test])
     candidates = [name for name in names[start:] + names[:start] if name in inside]
-    if column == "session":
-        count = 1
     if len(candidates) <= count:
         raise UserError(
-            f"validation on other speakers needs at least {count + 1} of {column} outside the test part, "
+            f"validation on other {column}s needs at least {count + 1} of {column} outside the test part, "
             f"found {len(candidates)}: use fewer validation speakers or validation = none"
         )
     chosen: list[str] = []
@@ -231,16 +402,50 @@ def _inner_validation(
             matching = [name for name in candidates if genders[name] == gender]
             chosen += matching[: count // 2]
     chosen += [name for name in candidates if name not in chosen][: max(0, count - len(chosen))]
-    part = rest[np.isin(groups[rest], chosen)]
     warnings = []
     if column == "speaker":
         missing_genders = {"female", "male"} - {genders[name] for name in chosen}
         if missing_genders:
             warnings.append(f"no {_list(sorted(missing_genders))} speaker in the validation part")
-    missing = sorted(set(range(len(class_names))) - set(labels[part].tolist()))
-    if missing:
-        warnings.append(f"no {_list(class_names[c] for c in missing)} in the validation part")
-    return part, warnings
+    return rest[np.isin(groups[rest], chosen)], warnings
+
+
+def _missing_classes(
+    train: Rows, validation: Rows, test: Rows, labels: Rows, class_names: Sequence[str]
+) -> list[str]:
+    warnings = []
+    for name, part in (("validation", validation), ("training", train), ("test", test)):
+        missing = sorted(set(range(len(class_names))) - set(labels[part].tolist()))
+        if missing and len(part):
+            warnings.append(f"no {_list(class_names[index] for index in missing)} in the {name} part")
+    return warnings
+
+
+def _one_class_speakers(taken: pa.Table, labels: Rows, class_names: Sequence[str]) -> list[str]:
+    """Speakers of whom only one class is there: who recognises them knows the answer."""
+    classes: dict[str, Counter[int]] = {}
+    for speaker, label in zip(taken["speaker"].to_pylist(), labels.tolist(), strict=True):
+        if speaker is not None:
+            classes.setdefault(speaker, Counter())[label] += 1
+    single = [
+        f"{speaker} ({count} {class_names[label]})"
+        for speaker, counts in classes.items()
+        if len(counts) == 1
+        for label, count in counts.items()
+        if count > 1
+    ]
+    if not single:
+        return []
+    shown = ", ".join(single[:3]) + (f" and {len(single) - 3} more" if len(single) > 3 else "")
+    return [f"{len(single)} speakers have one class only: {shown}"]
+
+
+def _ascending(rows: Sequence[int]) -> Rows:
+    return np.array(sorted(rows), dtype=np.int64)
+
+
+def _counted(dropped: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} that share {leak}" for leak, count in dropped.items() if count)
 
 
 def _known(groups: Sequence[str | None]) -> list[str]:

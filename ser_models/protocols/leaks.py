@@ -6,7 +6,7 @@ the run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,7 +15,9 @@ import pyarrow as pa
 
 from ser_models.errors import UserError
 from ser_models.features.transforms import ids_hash
+from ser_models.protocols.common import Common, Shared
 from ser_models.protocols.folds import Fold, Rows
+from ser_models.protocols.texts import MIN_WORDS
 
 LEAKS = {
     "utterance": "the same utterance is in two parts of a fold",
@@ -23,14 +25,23 @@ LEAKS = {
     "session": "the parts of a fold share sessions",
     "dialogue": "the parts of a fold share dialogues",
     "identical-audio": "recordings with identical samples are in two parts of a fold",
+    "audio-twin": "recordings that sound the same, in another coding, are in two parts of a fold",
     "parent": "a copy derived from a recording is in another part than the recording",
+    "script": "the parts of a fold share scripts, and what the system reads knows words",
+    "text": f"transcripts of {MIN_WORDS} words or more occur in two parts, equal or nearly so, and what the system "
+    "reads knows words",
     "selection-on-test": "the test part selects the epoch or the model",
     "fitted-outside-training": "a scaler or vocabulary was fitted on more than the training part",
 }
 """Every leak that can be found or named, with its meaning in words."""
 
+LEXICAL = ("script", "text")
+"""Leaks for those who read words: from transcripts, or through an encoder that was trained to recognise speech."""
+
 EXAMPLES = 5
 """Examples kept per finding."""
+
+_GROUPS = ("speaker", "session", "dialogue")
 
 
 @dataclass(frozen=True)
@@ -39,24 +50,35 @@ class Finding:
 
     Attributes:
         leak: a key of `LEAKS`.
-        count: how many things are shared, summed over folds.
+        parts: which parts share them, and how many things, summed over folds.
         folds: in how many folds.
-        where: which parts share them.
+        tested: how many test utterances are concerned by what they share with training or validation.
+        share: the same as a share of all test utterances.
         examples: a few of what is shared.
         allowed: whether the protocol names this leak.
     """
 
     leak: str
-    count: int
+    parts: Mapping[str, int]
     folds: int
-    where: str
+    tested: int
+    share: float
     examples: tuple[str, ...]
     allowed: bool
 
+    @property
+    def count(self) -> int:
+        """How many things are shared, summed over folds and pairs of parts."""
+        return sum(self.parts.values())
+
     def __str__(self) -> str:
         state = "named by the protocol" if self.allowed else "NOT named by the protocol"
-        shown = ", ".join(self.examples)
-        return f"{self.leak}: {LEAKS[self.leak]} ({self.count} in {self.folds} folds, e.g. {shown}; {state})"
+        where = ", ".join(f"{parts} {count}" for parts, count in self.parts.items())
+        folds = "1 fold" if self.folds == 1 else f"{self.folds} folds"
+        return (
+            f"{self.leak}: {LEAKS[self.leak]} ({where}; in {folds}; {self.share:.1%} of the test utterances; e.g. "
+            f"{', '.join(self.examples)}; {state})"
+        )
 
 
 @dataclass(frozen=True)
@@ -69,13 +91,21 @@ class LeakReport:
     findings: tuple[Finding, ...]
     notes: tuple[str, ...] = field(default=())
 
+    @property
+    def unnamed(self) -> tuple[Finding, ...]:
+        """The findings that the protocol does not name."""
+        return tuple(finding for finding in self.findings if not finding.allowed)
+
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON types."""
         return {
             "preset": self.preset,
             "protocol": self.protocol,
             "named": [{"leak": leak, "why": LEAKS[leak]} for leak in self.named],
-            "findings": [asdict(finding) | {"examples": list(finding.examples)} for finding in self.findings],
+            "findings": [
+                asdict(finding) | {"examples": list(finding.examples), "count": finding.count}
+                for finding in self.findings
+            ],
             "notes": list(self.notes),
         }
 
@@ -85,11 +115,11 @@ class LeakReport:
         Raises:
             UserError: with the leaks that are not named.
         """
-        unnamed = [str(finding) for finding in self.findings if not finding.allowed]
-        if unnamed:
+        if self.unnamed:
             raise UserError(
-                f"the leak check stops this run: {'; '.join(unnamed)}. Choose a fold scheme without it, or name "
-                "it in --protocol.leaks so that every result says it"
+                f"the leak check stops this run: {'; '.join(map(str, self.unnamed))}. Choose a protocol without it, "
+                "drop the training utterances concerned with --protocol.disjoint, or name the leak in "
+                "--protocol.leaks so that every result says it"
             )
 
 
@@ -102,54 +132,65 @@ def check_leaks(
     named: Iterable[str],
     media: pa.Table | None,
     selection_on_test: bool = False,
+    reads_words: bool = False,
 ) -> LeakReport:
     """Compare the parts of every fold.
 
     Args:
-        manifest: the corpus.
+        manifest: the corpus, or several one after the other.
         folds: divisions of its rows.
         preset: name of the preset, for the report.
         protocol: description of the protocol, for the report.
         named: leaks that the protocol is known to have.
-        media: ``utterance_id`` and ``sha256`` of the decoded samples; None when audio was not decoded.
+        media: ``utterance_id`` and ``sha256`` of the decoded samples, with ``envelope`` and ``duration`` where
+            preprocessing recorded them; None when audio was not decoded.
         selection_on_test: whether the protocol selects on the test part.
+        reads_words: whether the system reads transcripts, or audio through an encoder trained to recognise speech.
+            Where it does not, repeated texts are told in a note.
 
     Raises:
         UserError: ``named`` holds an unknown leak.
     """
     named = tuple(named)
-    unknown = [leak for leak in named if leak not in LEAKS]
-    if unknown:
-        raise UserError(f"unknown leak {unknown[0]!r}; known: {', '.join(LEAKS)}")
+    require_known(named)
+    common = Common(manifest, media)
     notes = [warning for fold in folds for warning in fold.warnings]
-    findings = [_shared_rows(manifest, folds, named)]
-    for leak, column in (("speaker", "speaker"), ("session", "session"), ("dialogue", "dialogue")):
-        values = np.array(manifest[column].to_pylist(), dtype=object)
-        if all(value is None for value in values):
-            notes.append(f"{column} is unknown in this corpus, so it was not compared")
-        else:
-            findings.append(_shared_values(leak, values, folds, named))
-    if media is None:
-        notes.append("audio was not compared: the shards carry no hashes of the decoded samples")
-    else:
-        hashes = dict(zip(media["utterance_id"].to_pylist(), media["sha256"].to_pylist(), strict=True))
-        ids = manifest["utterance_id"].to_pylist()
-        values = np.array([hashes.get(utterance) for utterance in ids], dtype=object)
-        findings.append(_shared_values("identical-audio", values, folds, named, label=ids))
-    parents = manifest["parent"].to_pylist()
-    if any(parents):
-        own = manifest["utterance_id"].to_pylist()
-        origin = np.array([parent or name for parent, name in zip(parents, own, strict=True)], dtype=object)
-        findings.append(_shared_values("parent", origin, folds, named))
+    findings = []
+    for leak in ("utterance", *_GROUPS, "parent", "identical-audio", "audio-twin", *LEXICAL):
+        if not common.known(leak):
+            notes += _unknown(leak, media)
+            continue
+        finding, short = _find(leak, common, folds, named)
+        if short:
+            notes.append(
+                f"{short} test utterances repeat a transcript of fewer than {MIN_WORDS} words: only counted"
+            )
+        if finding and leak in LEXICAL and not reads_words:
+            notes.append(
+                f"{finding.tested} test utterances ({finding.share:.1%}) share a {leak} with training or validation: "
+                "no leak for systems that do not read words"
+            )
+        elif finding:
+            findings.append(finding)
     if selection_on_test:
+        tested = sum(len(fold.test) for fold in folds)
+        parts = {"validation = test": len(folds)}
         allowed = "selection-on-test" in named
         findings.append(
-            Finding(
-                "selection-on-test", len(folds), len(folds), "validation = test", ("every fold",), allowed
-            )
+            Finding("selection-on-test", parts, len(folds), tested, 1.0, ("every fold",), allowed)
         )
-    found = tuple(finding for finding in findings if finding is not None)
-    return LeakReport(preset, protocol, named, found, tuple(dict.fromkeys(notes)))
+    return LeakReport(preset, protocol, named, tuple(findings), tuple(dict.fromkeys(notes)))
+
+
+def require_known(leaks: Iterable[str]) -> None:
+    """Refuse names that are not leaks.
+
+    Raises:
+        UserError: with the first of them.
+    """
+    for leak in leaks:
+        if leak not in LEAKS:
+            raise UserError(f"unknown leak {leak!r}; known: {', '.join(LEAKS)}")
 
 
 def check_fitted(fitted_on: str, train_ids: Iterable[str], name: str) -> None:
@@ -162,43 +203,54 @@ def check_fitted(fitted_on: str, train_ids: Iterable[str], name: str) -> None:
         raise UserError(f"fitted-outside-training: {name} was not fitted on this fold's training part")
 
 
-def _shared_rows(manifest: pa.Table, folds: Sequence[Fold], named: tuple[str, ...]) -> Finding | None:
-    values = np.array(manifest["utterance_id"].to_pylist(), dtype=object)
-    return _shared_values("utterance", values, folds, named)
+def _unknown(leak: str, media: pa.Table | None) -> list[str]:
+    if leak in _GROUPS:
+        return [f"{leak} is unknown in this corpus, so it was not compared"]
+    if leak == "identical-audio":
+        return ["audio was not compared: the shards carry no hashes of the decoded samples"]
+    if leak == "text":
+        return ["no transcripts: texts were not compared"]
+    return []
 
 
-def _shared_values(
-    leak: str,
-    values: np.ndarray[Any, Any],
-    folds: Sequence[Fold],
-    named: tuple[str, ...],
-    label: Sequence[str] | None = None,
-) -> Finding | None:
-    count, touched, examples, where = 0, 0, dict[str, None](), set[str]()
-    # Integers compare far faster than Python objects, and folds are many.
-    known = np.array([value is not None for value in values])
-    codes = np.unique(values[known].astype(str), return_inverse=True)[1]
-    numbers = np.full(len(values), -1, dtype=np.int64)
-    numbers[known] = codes
+def _find(
+    leak: str, common: Common, folds: Sequence[Fold], named: tuple[str, ...]
+) -> tuple[Finding | None, int]:
+    """Compare all folds for one leak; the second value counts test utterances with a short repeated transcript."""
+    counts: dict[str, int] = {}
+    examples: dict[str, None] = {}
+    touched = tested = short = 0
     for fold in folds:
-        pairs: list[tuple[str, Rows, Rows]] = [("training and test", fold.train, fold.test)]
-        if not np.array_equal(fold.validation, fold.test):
-            pairs.append(("validation and test", fold.validation, fold.test))
-        pairs.append(("training and validation", fold.train, fold.validation))
-        shared_here = 0
-        for parts, first, second in pairs:
-            both = np.intersect1d(numbers[first], numbers[second])
-            both = both[both >= 0]
-            if len(both) == 0:
+        concerned = np.zeros(0, dtype=np.int64)
+        found: list[tuple[Rows, Rows]] = []
+        for name, first, second in _pairs(fold):
+            shared: Shared = common.shared(leak, first, second)
+            if name == "training and test":
+                short += shared.short
+            if not shared.count:
                 continue
-            shared_here += len(both)
-            where.add(parts)
-            for number in both[:EXAMPLES]:
-                rows = np.flatnonzero(numbers == number)
-                names = [label[row] for row in rows[:2]] if label else [str(values[rows[0]])]
-                examples[" = ".join(names)] = None
-        count += shared_here
-        touched += shared_here > 0
-    if not count:
-        return None
-    return Finding(leak, count, touched, "; ".join(sorted(where)), tuple(examples)[:EXAMPLES], leak in named)
+            counts[name] = counts.get(name, 0) + shared.count
+            found.append((first, second))
+            if second is fold.test:
+                concerned = np.union1d(concerned, shared.second)
+        touched += bool(found)
+        tested += len(concerned)
+        for first, second in found:
+            if len(examples) < EXAMPLES:
+                examples |= dict.fromkeys(common.examples(leak, first, second, EXAMPLES))
+    if not counts:
+        return None, short
+    share = tested / max(1, sum(len(fold.test) for fold in folds))
+    shown = tuple(examples)[:EXAMPLES]
+    return Finding(leak, counts, touched, tested, share, shown, leak in named), short
+
+
+def _pairs(fold: Fold) -> list[tuple[str, Rows, Rows]]:
+    pairs = [("training and test", fold.train, fold.test)]
+    if np.array_equal(fold.validation, fold.test):
+        return pairs
+    return [
+        *pairs,
+        ("validation and test", fold.validation, fold.test),
+        ("training and validation", fold.train, fold.validation),
+    ]

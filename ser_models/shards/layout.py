@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ser_models import places
+from ser_models.features import twins
 from ser_models.features.views import View, ViewSpec
 
 MANIFEST = "_manifest.json"
@@ -39,6 +40,7 @@ MEDIA_SCHEMA: pa.Schema = pa.schema(
         pa.field("duration", pa.float64()),
         pa.field("sample_rate", pa.int32()),
         pa.field("channels", pa.int32()),
+        pa.field("envelope", pa.list_(pa.float32())),
     ]
 )
 ERRORS_SCHEMA: pa.Schema = pa.schema([(name, pa.string()) for name in ("utterance_id", "uri", "error")])
@@ -152,9 +154,9 @@ def fingerprint(
 ) -> str:
     """Name everything that decides the features in 16 hexadecimal digits.
 
-    Covered are the view's settings and VERSION, the versions of its libraries, the number of shards, and per
-    row its id, shard, file (relative to the corpus's root) with size, start, end and region. Labels are not,
-    and the text only for views that read text.
+    Covered are the view's settings and VERSION, that of the envelopes, the versions of its libraries, the number
+    of shards, and per row its id, shard, file (relative to the corpus's root) with size, start, end and region.
+    Labels are not, and the text only for views that read text.
     """
     root = root_of(table).rstrip("/") + "/"
     sources = {
@@ -176,6 +178,7 @@ def fingerprint(
         "view": spec.name,
         "settings": dict(spec.settings),
         "version": view.VERSION,
+        "envelopes": twins.VERSION,
         "libraries": library_versions(view.libraries),
         "shards": shards,
         "rows": rows,

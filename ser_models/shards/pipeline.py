@@ -20,6 +20,7 @@ import threadpoolctl
 
 from ser_models import places
 from ser_models.features.media import MediaError, Recording, read
+from ser_models.features.twins import envelope
 from ser_models.features.views import View, parse_specs
 from ser_models.shards import layout
 from ser_models.shards.layout import Target
@@ -215,6 +216,7 @@ def _compute_row(utterance: dict[str, Any], views: dict[str, View]) -> dict[str,
         "duration": media.duration,
         "sample_rate": media.sample_rate,
         "channels": media.channels,
+        "envelope": envelope(recording.samples, media.sample_rate),
     }
     waveforms = _resampled(recording, {view.sample_rate for view in views.values()})
     for spec, view in views.items():

@@ -25,7 +25,7 @@ from ser_models.shards.ray_session import ray_session
 from ser_models.shards.report import Summary, ViewSummary, shown
 
 _READERS = 8  # threads that read the books of finished shards; on S3 they wait, they do not compute
-_FETCHED = ["utterance_id", "sha256", "duration", "sample_rate", "channels"]
+_FETCHED = ["utterance_id", "sha256", "duration", "sample_rate", "channels", "envelope"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,7 +86,7 @@ class ShardStore:
         return table.cast(MANIFEST_SCHEMA.with_metadata(table.schema.metadata))
 
     def media(self) -> pa.Table:
-        """What decoding found: utterance_id, sha256 of the samples, duration, sample_rate, channels."""
+        """What decoding found: utterance_id, sha256 of the samples, duration, sample_rate, channels, envelope."""
         return self._read(layout.MEDIA)
 
     def errors(self) -> pa.Table:

@@ -48,7 +48,7 @@ def cross_validate(config: TrainConfig) -> str:
     run = places.join(places.absolute(config.output), config.run_name)
     _check_existing(config, run)
     system = get_system(config.system)
-    views = resolve_preset(system, config)[0].views
+    views = resolve_preset(system, config).preset.views
     stores = {view: find_store(config.shards, config.corpus, view) for view in views}
     plan, leaks, manifest = make_plan(config, run, stores)
     crew = Crew(

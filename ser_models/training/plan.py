@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from ser_models.corpora import partial_corpus
+from ser_models.corpora import EMOTIONS, partial_corpus
 from ser_models.errors import UserError
-from ser_models.features.views import parse_specs
+from ser_models.features.views import parse_specs, reads_words
 from ser_models.models import build_model, get_system
+from ser_models.models.labels import LabelSet, get_label_set, unmapped
 from ser_models.models.system import Preset, System
+from ser_models.protocols.common import CONTENTS
 from ser_models.protocols.folds import SCHEMES, Fold, make_folds
-from ser_models.protocols.leaks import LEAKS, LeakReport, check_leaks
+from ser_models.protocols.leaks import LeakReport, check_leaks, require_known
+from ser_models.protocols.registry import Protocol, get_protocol
 from ser_models.shards.store import ShardStore
 from ser_models.training.data import Examples
 from ser_models.training.fold import FoldSettings
@@ -24,37 +27,47 @@ from ser_models.training.fold import FoldSettings
 
 @dataclass(frozen=True, kw_only=True)
 class ProtocolConfig:
-    """Which utterances train, select and test; what is null comes from the preset."""
+    """Which utterances train, select and test; what is null comes from the preset's protocol."""
 
+    name: str | None = None
+    """Another protocol than the preset's, such as iemocap4-speaker or iemocap4-session-improvised; all of them:
+    python -m ser_models.protocols list."""
     folds: str | None = None
-    """leave-one-speaker-out, leave-one-session-out, speaker-kfold or random-kfold."""
+    """How test parts are made: leave-one-speaker-out, leave-one-session-out, speaker-kfold, official,
+    random-kfold, …"""
     n_folds: int | None = None
     """Number of folds of a k-fold scheme."""
     fold_seed: int | None = None
     """Seed of a k-fold scheme."""
-    validation: Literal["speakers", "none", "test"] | None = None
-    """Other speakers of the training part, nobody, or the test part itself (a leak that must be named)."""
-    validation_speakers: int = 2
+    validation: Literal["speakers", "session", "part", "none", "test"] | None = None
+    """Other speakers or the next session of the training part, the part that the scheme gives, nobody, or the test part
+    itself (a leak that must be named)."""
+    validation_speakers: int | None = None
     """Speakers held out for validation in each fold, both genders where the corpus has them."""
+    scenario: Literal["improvised", "scripted"] | None = None
+    """Only utterances of this scenario."""
+    disjoint: list[str] | None = None
+    """What training utterances must not share with the other parts (session, dialogue, script, text, …); those that do
+    are dropped and counted. text with script makes a lexically disjoint protocol."""
     only_folds: list[int] | None = None
     """Run only these folds, counted from 0; the report says so."""
     leaks: list[str] = field(default_factory=list)
-    """Leaks that you accept and name, beside those of the preset."""
+    """Leaks that you accept and name, beside those of the protocol."""
 
     def __post_init__(self) -> None:
+        if self.name is not None:
+            get_protocol(self.name)
         if self.folds is not None and self.folds not in SCHEMES:
             raise UserError(f"protocol.folds = {self.folds!r}; allowed: {', '.join(SCHEMES)}")
         if self.n_folds is not None and self.n_folds < 2:
             raise UserError(f"protocol.n_folds = {self.n_folds}: must be at least 2")
         if self.fold_seed is not None and self.fold_seed < 0:
             raise UserError(f"protocol.fold_seed = {self.fold_seed}: must be 0 or more")
-        if self.validation_speakers < 2:
-            raise UserError(
-                f"protocol.validation_speakers = {self.validation_speakers}: must be at least 2, one of each gender"
-            )
-        unknown = [leak for leak in self.leaks if leak not in LEAKS]
-        if unknown:
-            raise UserError(f"protocol.leaks: unknown leak {unknown[0]!r}; known: {', '.join(LEAKS)}")
+        if self.validation_speakers is not None and self.validation_speakers < 1:
+            raise UserError(f"protocol.validation_speakers = {self.validation_speakers}: must be at least 1")
+        require_known(self.leaks)
+        if impossible := [leak for leak in self.disjoint or () if leak not in CONTENTS]:
+            raise UserError(f"protocol.disjoint: {impossible[0]!r} is none of {', '.join(CONTENTS)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +187,7 @@ class Plan:
         run: URI of the run directory.
         system: name in the registry.
         preset: the preset with the user's overrides applied.
+        protocol: the same of its protocol.
         deviations: each override of the preset in words; empty when it is followed to the letter.
         classes: names in index order.
         arguments: of the network that differ from its defaults.
@@ -190,6 +204,7 @@ class Plan:
     run: str
     system: str
     preset: Preset
+    protocol: Protocol
     deviations: tuple[str, ...]
     classes: tuple[str, ...]
     arguments: Mapping[str, Any]
@@ -208,59 +223,99 @@ class Plan:
         return [(seed, fold) for seed in self.seeds for fold in self.folds]
 
 
-def resolve_preset(system: System, config: TrainConfig) -> tuple[Preset, tuple[str, ...]]:
-    """Apply the user's overrides to the preset and put each into words."""
+@dataclass(frozen=True)
+class Resolved:
+    """A preset and its protocol with the user's overrides applied.
+
+    Attributes:
+        preset: views and training settings.
+        protocol: which utterances train, select and test.
+        deviations: each override in words.
+    """
+
+    preset: Preset
+    protocol: Protocol
+    deviations: tuple[str, ...]
+
+
+def resolve_preset(system: System, config: TrainConfig) -> Resolved:
+    """Apply the user's overrides to the preset and its protocol, and put each into words."""
     preset = system.preset(config.preset, config.corpus)
     views = tuple(split_specs(config.features.views)) if config.features.views else None
-    asked = {
-        "folds": config.protocol.folds,
-        "n_folds": config.protocol.n_folds,
-        "fold_seed": config.protocol.fold_seed,
-        "validation": config.protocol.validation,
-        "epochs": config.fold.epochs,
-        "patience": config.fold.patience,
-        "batch_size": config.fold.batch_size,
-        "selection": config.fold.selection,
-        "views": views,
-        "normalise": config.features.normalise,
-        "model": {**preset.model, **config.model} if config.model else None,
-    }
-    changes = {
-        name: value for name, value in asked.items() if value is not None and value != getattr(preset, name)
-    }
-    deviations = [f"{name}: {getattr(preset, name)} → {value}" for name, value in changes.items()]
-    values = {item.name: getattr(preset, item.name) for item in fields(Preset)} | changes
-    values["leaks"] = tuple(dict.fromkeys([*preset.leaks, *config.protocol.leaks]))
-    if {"folds", "n_folds", "fold_seed", "validation"} & set(changes):
-        # The preset's own sentence would no longer be true.
-        count = f" of {values['n_folds']} parts" if values["n_folds"] else ""
-        values["description"] = (
-            f"{values['folds']}{count}, validation: {values['validation']} (chosen by the user, not the preset's)"
+    settings, changed = _override(
+        preset,
+        {
+            "epochs": config.fold.epochs,
+            "patience": config.fold.patience,
+            "batch_size": config.fold.batch_size,
+            "views": views,
+            "normalise": config.features.normalise,
+            "model": {**preset.model, **config.model} if config.model else None,
+        },
+    )
+    asked = config.protocol
+    named = get_protocol(asked.name or preset.protocol)
+    if named.name != preset.protocol:
+        changed.append(f"protocol: {preset.protocol} → {named.name}")
+    if system.closed_form:
+        named = replace(named, selection="last")  # there are no epochs to choose from
+    protocol, divided = _override(
+        named,
+        {
+            "scheme": asked.folds,
+            "n_folds": asked.n_folds,
+            "seed": asked.fold_seed,
+            "validation": asked.validation,
+            "validation_speakers": asked.validation_speakers,
+            "scenario": asked.scenario,
+            "disjoint": None if asked.disjoint is None else tuple(asked.disjoint),
+            "selection": config.fold.selection,
+        },
+    )
+    if divided and not all(each.startswith("selection") for each in divided):
+        # The protocol's own sentence would no longer be true.
+        count = f" of {protocol.n_folds} parts" if protocol.n_folds else ""
+        limits = f", {protocol.scenario} only" if protocol.scenario else ""
+        limits += f", training disjoint by {', '.join(protocol.disjoint)}" if protocol.disjoint else ""
+        protocol = replace(
+            protocol,
+            description=f"{protocol.scheme}{count}{limits}, validation: {protocol.validation} (chosen by the user, not "
+            "the preset's)",
         )
-    deviations += [
-        f"leak named by the user: {leak}" for leak in config.protocol.leaks if leak not in preset.leaks
+    accepted = [leak for leak in asked.leaks if leak not in protocol.leaks]
+    protocol = replace(protocol, leaks=(*protocol.leaks, *accepted))
+    deviations = (*changed, *divided, *(f"leak named by the user: {leak}" for leak in accepted))
+    _refuse_idle(system, config, protocol)
+    return Resolved(settings, protocol, deviations)
+
+
+Settings = TypeVar("Settings", Preset, Protocol)
+
+
+def _override(settings: Settings, asked: Mapping[str, Any]) -> tuple[Settings, list[str]]:
+    """Replace what the user gave, and say what changed."""
+    changes = {
+        name: value for name, value in asked.items() if value is not None and value != getattr(settings, name)
+    }
+    return replace(settings, **changes), [
+        f"{name}: {getattr(settings, name)} → {new}" for name, new in changes.items()
     ]
-    resolved = Preset(**values)
-    speakers = config.protocol.validation_speakers
-    if resolved.validation == "speakers" and speakers != ProtocolConfig.validation_speakers:
-        deviations.append(f"validation speakers: {ProtocolConfig.validation_speakers} → {speakers}")
-    _refuse_idle(system, config, resolved)
-    return resolved, tuple(deviations)
 
 
-def _refuse_idle(system: System, config: TrainConfig, preset: Preset) -> None:
+def _refuse_idle(system: System, config: TrainConfig, protocol: Protocol) -> None:
     """Refuse settings that contradict each other or would do nothing."""
-    if preset.selection == "best" and preset.validation == "none":
+    if protocol.selection == "best" and protocol.validation == "none":
         raise UserError("fold.selection = best needs a validation part, but protocol.validation is none")
-    if config.protocol.n_folds and not preset.folds.endswith("kfold"):
-        raise UserError(f"protocol.n_folds has no meaning for {preset.folds}, which has one fold for each")
-    if config.fold.patience and preset.selection == "last":
+    if config.protocol.n_folds and not protocol.scheme.endswith(("kfold", "parts")):
+        raise UserError(f"protocol.n_folds has no meaning for {protocol.scheme}, which has one fold for each")
+    if config.fold.patience and protocol.selection == "last":
         raise UserError("fold.patience waits for a better validation UAR, but fold.selection is last")
-    if config.refit and (preset.validation != "speakers" or preset.selection != "best" or system.closed_form):
+    held_out = protocol.validation not in ("none", "test")
+    if config.refit and (not held_out or protocol.selection != "best" or system.closed_form):
         raise UserError(
-            "refit trains again on training + validation for the selected number of epochs: it needs "
-            f"protocol.validation = speakers and fold.selection = best, and a system trained in epochs; this is "
-            f"{config.system} with validation = {preset.validation} and selection = {preset.selection}"
+            "refit trains again on training + validation for the selected number of epochs: it needs a validation part "
+            f"of its own and fold.selection = best, and a system trained in epochs; this is {config.system} with "
+            f"validation = {protocol.validation} and selection = {protocol.selection}"
         )
 
 
@@ -276,37 +331,43 @@ def make_plan(
         UserError: the configuration does not fit the corpus, or the check finds a leak that is not named.
     """
     system = get_system(config.system)
-    preset, deviations = resolve_preset(system, config)
-    classes = system.classes(config.corpus)
+    resolved = resolve_preset(system, config)
+    preset, protocol, deviations = resolved.preset, resolved.protocol, resolved.deviations
     first = next(iter(stores.values()))
     manifest = first.manifest()
+    emotions = manifest["emotion"].to_pylist()
+    labels = system.labels(get_label_set(protocol.label_set, emotions, EMOTIONS))
+    classes = labels.classes
     failed = {name for store in stores.values() for name in store.errors()["utterance_id"].to_pylist()}
-    examples = _usable(system, manifest, classes, failed)
+    examples = _usable(system, manifest, labels, failed, protocol)
     if not len(examples):
+        limit = f" in {protocol.scenario} speech" if protocol.scenario else ""
         raise UserError(
-            f"no utterance of corpus {config.corpus!r} has one of the classes {', '.join(classes)}"
+            f"no utterance of corpus {config.corpus!r} has one of the classes {', '.join(classes)}{limit}"
         )
-    rows, first_example = np.unique(examples.row, return_index=True)
+    rows, first_example, row_of = np.unique(examples.row, return_index=True, return_inverse=True)
+    testable = np.bincount(row_of, weights=~examples.train_only) > 0
     folds = make_folds(
         manifest,
         rows,
         examples.target[first_example].argmax(1).tolist(),
-        scheme=preset.folds,
-        n_folds=preset.n_folds,
-        seed=preset.fold_seed,
-        validation=preset.validation,
-        validation_speakers=config.protocol.validation_speakers,
-        class_names=classes,
+        protocol,
+        classes,
+        train_only=~testable,
     )
     leaks = check_leaks(
         manifest,
         folds,
         preset=config.preset,
-        protocol=preset.description,
-        named=preset.leaks,
+        protocol=protocol.description,
+        named=protocol.leaks,
         media=first.media(),
-        selection_on_test=preset.validation == "test",
+        selection_on_test=protocol.validation == "test",
+        reads_words=system.reads_words or any(reads_words(view) for view in preset.views),
     )
+    if left_out := unmapped(emotions, labels):
+        counted = ", ".join(f"{emotion} {count}" for emotion, count in left_out.items())
+        leaks = replace(leaks, notes=(*leaks.notes, f"utterances without one of the classes: {counted}"))
     leaks.require_named()
     chosen = _chosen(folds, config.protocol.only_folds)
     if len(chosen) < len(folds):
@@ -324,6 +385,7 @@ def make_plan(
         run=run,
         system=config.system,
         preset=preset,
+        protocol=protocol,
         deviations=deviations,
         classes=classes,
         arguments=preset.model,
@@ -331,7 +393,7 @@ def make_plan(
             epochs=preset.epochs,
             patience=preset.patience or 0,
             batch_size=preset.batch_size,
-            selection=preset.selection,
+            selection=protocol.selection,
             bucketed=config.fold.bucketed,
             checkpoint_every=config.fold.checkpoint_every,
         ),
@@ -344,12 +406,13 @@ def make_plan(
         about={
             "corpus": config.corpus,
             "preset": config.preset,
-            "protocol": preset.description,
+            "protocol": protocol.description,
+            "protocol_name": protocol.name,
             "deviations": list(deviations),
-            "leaks": list(preset.leaks),
+            "leaks": list(protocol.leaks),
             "inherited": list(preset.inherited),
-            "unit": "session" if preset.folds == "leave-one-session-out" else "speaker",
-            "selection": f"{preset.selection} epoch, validation: {preset.validation}",
+            "unit": protocol.unit,
+            "selection": f"{protocol.selection} epoch, validation: {protocol.validation}",
             "synthetic": metadata.get(b"synthetic") == b"true",
         },
     )
@@ -361,11 +424,17 @@ def split_specs(text: str) -> list[str]:
     return [str(spec) for spec in parse_specs(text)]
 
 
-def _usable(system: System, manifest: pa.Table, classes: tuple[str, ...], failed: set[str]) -> Examples:
-    """The system's examples without those whose media could not be read."""
-    examples = Examples.from_table(system.examples(manifest, classes))
-    ids = manifest["utterance_id"].to_pylist()
-    keep = [index for index, row in enumerate(examples.row) if ids[row] not in failed]
+def _usable(
+    system: System, manifest: pa.Table, labels: LabelSet, failed: set[str], protocol: Protocol
+) -> Examples:
+    """The system's examples in the protocol's scenario, without those whose media could not be read."""
+    examples = Examples.from_table(system.examples(manifest, labels))
+    ids, scenarios = (manifest[name].to_pylist() for name in ("utterance_id", "scenario"))
+    keep = [
+        index
+        for index, row in enumerate(examples.row)
+        if ids[row] not in failed and protocol.scenario in (None, scenarios[row])
+    ]
     return examples.take(np.array(keep, dtype=np.int64))
 
 

@@ -108,13 +108,13 @@ def _run_fold(
     trained = _fit(plan, source, fold.train, fold.validation, fold, seed, folder, device, report)
     fit = trained.fit
     if first:
-        on_test = fit.epochs if plan.preset.validation == "test" else 0
+        on_test = fit.epochs if plan.protocol.validation == "test" else 0
         reads = {"selected on": on_test, "scored": 1}
         for why, times in reads.items():
             if times:
                 ledger.record(plan.run, seed=seed, fold=fold.index, rows=len(fold.test), why=why, times=times)
     parts: tuple[Literal["validation", "test"], ...] = ("validation", "test")
-    if plan.preset.validation == "test":
+    if plan.protocol.validation == "test":
         parts = ("test",)
     predictions = [_predict(plan, source, manifest, trained, fold, seed, device, part) for part in parts]
     refit: dict[str, Any] | None = None
@@ -155,7 +155,7 @@ def _run_fold(
             "system": plan.system,
             "selected_epoch": fit.selected_epoch,
             "epochs": fit.epochs,
-            "selection": plan.preset.selection,
+            "selection": plan.protocol.selection,
             "history": fit.history,
             "train_class_counts": dict(zip(plan.classes, counts, strict=True)),
             "counts": _counts(fold),

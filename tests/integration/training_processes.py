@@ -11,13 +11,14 @@ import torch
 import torch.distributed as dist
 
 from ser_models.models import build_model
+from ser_models.models.labels import LABEL_SETS
 from ser_models.models.system import Step
 from ser_models.models.timnet import TIMNet, TIMNetSystem
 from ser_models.shards.store import find_store
 from ser_models.training.data import Examples, Features
 from ser_models.training.fold import FoldSettings, fit_fold, score
 
-CLASSES = TIMNetSystem.label_sets["ravdess"]
+CLASSES = LABEL_SETS["ravdess8"].classes
 
 
 class PlainDescent(TIMNetSystem):

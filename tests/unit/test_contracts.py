@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ser_models.models import systems
 from ser_models.models.batch import Batch, ragged
+from ser_models.models.labels import LABEL_SETS, LabelSet
 from ser_models.models.system import Net, Preset, Stage, Step, System, cross_entropy_sum, example_table
 from ser_models.shards.store import find_store
 from ser_models.training.batches import Share
@@ -24,7 +25,6 @@ from ser_models.training.data import Examples, Features
 from ser_models.training.plan import FoldConfig, ProtocolConfig, TrainConfig
 from ser_models.training.stream import StreamedFeatures
 
-EMOTIONS = ("angry", "happy", "neutral", "sad")
 SHORT = "mfcc[samples=30000]"
 
 
@@ -63,15 +63,13 @@ class TwoPhase(System):
     title = "contract test"
     source = "none"
     net = TwoPhaseNet
-    label_sets = {"ravdess": EMOTIONS}
     unused_parameters = True
 
     def preset(self, name: str, corpus: str) -> Preset:
         return Preset(
-            description="test",
+            protocol="ravdess-speaker",
             views=("mfcc", SHORT),
             normalise="global",
-            folds="leave-one-speaker-out",
             epochs=4,
             batch_size=8,
         )
@@ -98,8 +96,9 @@ class TwoPhase(System):
     def sizes(self, shapes: Mapping[str, tuple[int, ...]], fitted: Mapping[str, Any]) -> dict[str, Any]:
         return {"widths": {view: shape[0] for view, shape in shapes.items()}}
 
-    def examples(self, manifest: pa.Table, classes: tuple[str, ...]) -> pa.Table:
+    def examples(self, manifest: pa.Table, labels: LabelSet) -> pa.Table:
         """Two segments per utterance; its previous turn is the speaker's utterance before it."""
+        classes = labels.classes
         emotions, speakers = manifest["emotion"].to_pylist(), manifest["speaker"].to_pylist()
         rows = [row for row, emotion in enumerate(emotions) if emotion in classes]
         previous = [row - 1 if row and speakers[row - 1] == speakers[row] else -1 for row in rows]
@@ -138,7 +137,7 @@ def test_ranges_hold_per_view_and_turns_come_whole(synthetic_shards: str, two_ph
     stores = {view: find_store(synthetic_shards, "ravdess", view) for view in ("mfcc", SHORT)}
     manifest = stores["mfcc"].manifest()
     ids = manifest["utterance_id"].to_pylist()
-    examples = Examples.from_table(two_phase.examples(manifest, EMOTIONS))
+    examples = Examples.from_table(two_phase.examples(manifest, LABEL_SETS["common4"]))
     memory = Features({view: store.open() for view, store in stores.items()}, ids)
     picks = np.arange(4)
     batch = memory.batch(examples, Share(picks, np.array([True, True, True, False])), {})

@@ -9,6 +9,7 @@ from ser_models.errors import UserError
 from ser_models.protocols.folds import (
     SCHEMES,
     Fold,
+    balanced_group_parts,
     fold_table,
     group_kfold,
     leave_one_group_out,
@@ -16,6 +17,7 @@ from ser_models.protocols.folds import (
     natural_key,
     random_kfold,
 )
+from ser_models.protocols.registry import Protocol
 
 CLASSES = ("angry", "calm", "disgusted", "fearful", "happy", "neutral", "sad", "surprised")
 CODES = {
@@ -59,20 +61,27 @@ def ravdess(speakers: int = 24) -> pa.Table:
 
 def folds_of(manifest: pa.Table, scheme: str, **changes: object) -> list[Fold]:
     labels = [CLASSES.index(emotion) for emotion in manifest["emotion"].to_pylist()]
-    options = {"n_folds": None, "seed": 0, "validation": "speakers", "validation_speakers": 2}
-    if scheme == "random-kfold":
-        options["validation"] = "none"
+    own = scheme in ("amh-random", "balanced-speaker-parts", "official")
+    validation = "none" if scheme in ("random-kfold", "avdal-draws") else "part" if own else "speakers"
+    if scheme == "leave-one-session-out":
+        validation = "session"
+    options = {"name": "p", "description": "d", "label_set": "ravdess8", "validation": validation} | changes
     return make_folds(
         manifest,
         np.arange(len(manifest)),
         labels,
-        scheme=scheme,
-        class_names=CLASSES,
-        **(options | changes),  # type: ignore[arg-type]
+        Protocol(scheme=scheme, **options),  # type: ignore[arg-type]
+        CLASSES,
     )
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+PARTITIONS = [
+    name for name in SCHEMES if name not in ("avdal-draws", "amh-random", "official", "cross-corpus")
+]
+"""Schemes under which every utterance is tested once."""
+
+
+@pytest.mark.parametrize("scheme", PARTITIONS)
 def test_parts_are_disjoint_and_every_utterance_is_tested_once(scheme: str) -> None:
     manifest = ravdess(8)
     folds = folds_of(manifest, scheme)
@@ -83,7 +92,7 @@ def test_parts_are_disjoint_and_every_utterance_is_tested_once(scheme: str) -> N
         assert len(joined) == len(set(joined)) == len(manifest)
 
 
-@pytest.mark.parametrize("scheme", [name for name in SCHEMES if name != "random-kfold"])
+@pytest.mark.parametrize("scheme", [name for name in PARTITIONS if name != "random-kfold"])
 def test_no_group_is_in_two_parts(scheme: str) -> None:
     manifest = ravdess(8)
     column = "session" if "session" in scheme else "speaker"

@@ -178,8 +178,8 @@ def test_build_model_says_what_is_wrong() -> None:
         build_model("timnet", num_classes=3, hops=2)
     with pytest.raises(UserError, match="no preset 'best'"):
         get_system("timnet").preset("best", "ravdess")
-    with pytest.raises(UserError, match="no label set for corpus 'tess'"):
-        get_system("timnet").preset("clean", "tess")
+    with pytest.raises(UserError, match="not published on 'tess'.*Use preset clean"):
+        get_system("timnet").preset("faithful", "tess")
 
 
 def test_batch_norm_without_mask_is_torchs_own() -> None:

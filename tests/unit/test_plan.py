@@ -151,7 +151,7 @@ def test_an_existing_name_asks_for_resume_and_resume_for_the_same_configuration(
     [
         ({"system": "timnett"}, "unknown system 'timnett'; available: timnet"),
         ({"corpus": "iemocap"}, "preprocess.py --corpus iemocap"),
-        ({"corpus": "tess"}, "no label set for corpus 'tess'"),
+        ({"corpus": "tess", "preset": "faithful"}, "not published on 'tess'"),
         ({"model": {"hops": 3}}, "unexpected keyword argument 'hops'"),
         ({"features": FeatureConfig(views="mfcc[samples=7]")}, r"mfcc\[samples=7\]"),
         ({"features": FeatureConfig(views="mel")}, "mel"),
@@ -174,7 +174,7 @@ def test_an_existing_name_asks_for_resume_and_resume_for_the_same_configuration(
         ),
         (
             {"refit": True, "protocol": ProtocolConfig(validation="test", leaks=["selection-on-test"])},
-            "refit .* needs protocol.validation = speakers",
+            "refit .* needs a validation part of its own",
         ),
         ({"output": "/proc/nowhere"}, "cannot be written"),
     ],
@@ -233,17 +233,18 @@ def test_the_svm_fitted_on_a_stream_is_the_svm_fitted_in_memory(
 def test_a_protocol_that_was_changed_is_not_described_by_the_presets_words() -> None:
     protocol = ProtocolConfig(folds="leave-one-speaker-out", leaks=["parent"], validation_speakers=4)
     config = config_of("s", Path("o"), preset="faithful", protocol=protocol)
-    preset, deviations = resolve_preset(get_system("timnet"), replace(config, model={}))
-    assert "random" not in preset.description and "leave-one-speaker-out" in preset.description
-    assert "leak named by the user: parent" in deviations
-    assert "folds: random-kfold → leave-one-speaker-out" in deviations
+    resolved = resolve_preset(get_system("timnet"), replace(config, model={}))
+    description = resolved.protocol.description
+    assert "random" not in description and "leave-one-speaker-out" in description
+    assert "leak named by the user: parent" in resolved.deviations
+    assert "scheme: random-kfold → leave-one-speaker-out" in resolved.deviations
 
 
 def test_overrides_are_put_into_words() -> None:
     config = config_of("s", Path("o"), fold=FoldConfig(epochs=7, batch_size=64))
-    preset, deviations = resolve_preset(get_system("timnet"), config)
-    assert preset.epochs == 7
-    assert deviations == ("epochs: 100 → 7", "model: {'blocks': 8} → {'blocks': 2}")
+    resolved = resolve_preset(get_system("timnet"), config)
+    assert resolved.preset.epochs == 7
+    assert resolved.deviations == ("epochs: 100 → 7", "model: {'blocks': 8} → {'blocks': 2}")
 
 
 def test_segments_are_joined_as_the_system_says() -> None:
