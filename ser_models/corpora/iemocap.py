@@ -82,9 +82,11 @@ def parse(files: Listing) -> Findings:
     surplus = 0
     speechless: list[str] = []
     disagreeing: list[str] = []
+    odd: list[str] = []
     for dialogue in dialogues:
         evaluation = read_evaluation(_read(files.uri(dialogue.evaluation), findings), dialogue.name)
         _report(files.uri(dialogue.evaluation), evaluation.faults, findings)
+        odd += [f"{dialogue.name}.txt {remark}" for remark in evaluation.remarks]
         transcript = Transcript({}, 0, [])
         if uri := transcripts.get(dialogue):
             transcript = read_transcript(_read(uri, findings), evaluation.turns)
@@ -105,6 +107,8 @@ def parse(files: Listing) -> Findings:
             f"{len(disagreeing)} turns whose printed valence, activation and dominance are not the means of "
             f"their ratings; the printed ones are taken: {shorten(disagreeing)}"
         )
+    if odd:
+        findings.notes.append(f"{len(odd)} parts of annotations left out: {shorten(odd)}")
     if speechless:
         findings.notes.append(f"{len(speechless)} turns are not in their transcript: {shorten(speechless)}")
     if surplus:

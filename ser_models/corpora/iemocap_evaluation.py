@@ -9,7 +9,9 @@ An evaluation file has a block for each turn, such as (``<TAB>`` is a tab)::
     A-F1:<TAB>val 3; act 2; dom  1;<TAB>()
 
 The first line gives the time in seconds, the name, the emotion of the majority and the mean valence, activation
-and dominance over the annotators. Faults are returned, with the number of their line, and never raised.
+and dominance over the annotators. Faults are returned, with the number of their line, and never raised. What one
+annotator's line says oddly changes neither the turn nor its emotion: it is left out and remarked on, unless it is the
+last line of the file, which then is cut.
 """
 
 import dataclasses
@@ -104,10 +106,12 @@ class Evaluation:
     Attributes:
         turns: by name, in the order of the file.
         faults: what could not be used, each with the number of its line.
+        remarks: parts of annotations that were left out, likewise.
     """
 
     turns: Mapping[str, Turn]
     faults: Sequence[str]
+    remarks: Sequence[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,11 +133,14 @@ def read_evaluation(text: str, dialogue: str) -> Evaluation:
     """Read the text of the evaluation file of a dialogue."""
     turns: dict[str, Turn] = {}
     faults: list[str] = []
+    remarks: list[str] = []
     current: Turn | None = None
     first_seen = False
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     for number, line in lines:
         report = _reporter(faults, number)
+        is_last = number == lines[-1][0]
+        remark = report if is_last else _reporter(remarks, number)
         if line.startswith("%"):
             continue
         if line.startswith("["):
@@ -142,16 +149,16 @@ def read_evaluation(text: str, dialogue: str) -> Evaluation:
             if current and turns.setdefault(current.name, current) is not current:
                 report(f"duplicate of {current.name}: the first is taken")
         elif not (annotation := _ANNOTATION.fullmatch(line)):
-            report(f"not understood: {line[:_SHOWN]!r}")
+            remark(f"not understood: {line[:_SHOWN]!r}")
         elif not first_seen:
             report("an annotation before the first turn")
         elif current:
-            _annotate(current, annotation, report)
-            if number == lines[-1][0] and not annotation["comment"].endswith(")"):
+            _annotate(current, annotation, remark)
+            if is_last and not annotation["comment"].endswith(")"):
                 report("the file ends in the middle of this line")
     if not first_seen:
         faults.append("no evaluated turns in it")
-    return Evaluation(turns, faults)
+    return Evaluation(turns, faults, remarks)
 
 
 def read_transcript(text: str, turns: Collection[str]) -> Transcript:

@@ -198,6 +198,7 @@ def _parse_folder(name: str, root: str) -> Parsed:
         expected=corpus.published,
         selections=corpus.selections,
         utterances=corpus.utterances,
+        damaged=corpus.damaged,
     )
 
 
@@ -223,11 +224,19 @@ def _parsed(
     expected: Counts | None = None,
     selections: tuple[Selection, ...] = (),
     utterances: frozenset[str] = frozenset(),
+    damaged: frozenset[str] = frozenset(),
     synthetic: bool = False,
 ) -> Parsed:
     """Complete what a parser found by what the media files themselves say."""
     headers = read_headers({uri for row in findings.rows for uri in (row.audio, row.video) if uri})
-    problems = findings.problems + [Problem(each.uri, each.fault) for each in headers.values() if each.fault]
+    excused = {uri for row in findings.rows if row.utterance_id in damaged for uri in (row.audio, row.video)}
+    faulty = [Problem(each.uri, each.fault) for each in headers.values() if each.fault]
+    problems = findings.problems + [fault for fault in faulty if fault.uri not in excused]
+    known = [
+        f"damaged, as in the official distribution: {places.name(fault.uri)} ({fault.reason})"
+        for fault in faulty
+        if fault.uri in excused
+    ]
     rows = [_with_header(row, headers, problems) for row in findings.rows]
     problems.sort()
     table = build_table(
@@ -242,7 +251,7 @@ def _parsed(
         root=root,
         table=table,
         problems=tuple(problems),
-        notes=(*findings.notes, *_media_notes(rows, headers)),
+        notes=(*findings.notes, *known, *_media_notes(rows, headers)),
         expected=expected,
         selections=selections,
         missing=tuple(sorted(utterances.difference(row.utterance_id for row in rows))),

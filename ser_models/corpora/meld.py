@@ -332,5 +332,6 @@ CORPUS = Corpus(
         },
     ),
     looks_for="train_sent_emo.csv, dev_sent_emo.csv, test_sent_emo.csv and clips like train_splits/dia0_utt0.mp4",
+    damaged=frozenset(LOST_CLIPS),
     where="https://affective-meld.github.io",
 )

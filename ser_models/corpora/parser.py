@@ -86,6 +86,7 @@ class Corpus:
         selections: parts of the corpus whose counts are published too.
         utterances: the ids of the official distribution, where they follow from its design; so missing ones
             can be named.
+        damaged: ids whose recording is damaged in the official distribution: remarked on, no problem.
         where: where the corpus is requested, for the message when it is not there.
     """
 
@@ -95,4 +96,5 @@ class Corpus:
     looks_for: str
     selections: tuple[Selection, ...] = ()
     utterances: frozenset[str] = frozenset()
+    damaged: frozenset[str] = frozenset()
     where: str = ""

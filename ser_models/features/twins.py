@@ -3,8 +3,9 @@
 The audio track of an audio-visual clip beside the audio-only file, an MP3 beside the WAV: equal hashes cannot
 find them. Each recording gets an envelope, a short vector that survives such changes; twins are recordings of
 equal length whose envelopes are nearly parallel. The representation and its constants are our choice, set on
-RAVDESS, where one actor says one sentence twice in one emotion: the closest two such takes of equal length reach
-a similarity of 0.90, a take and its copy at 12 kbit/s (MP3) or 13 kbit/s (Opus) at least 0.97.
+RAVDESS, where an actor says each sentence twice in each emotion: of 720 recordings the closest two takes of equal
+length reach a similarity of 0.90; of 120 copies the worst reach 0.99 as MP3 at 12 kbit/s, 0.97 as Vorbis at
+22 kbit/s, 0.95 as Opus at 13 kbit/s, and 0.99 after resampling or another gain.
 """
 
 import functools
@@ -147,7 +148,8 @@ def _band_energies(samples: Waveform, rate: float) -> NDArray[np.float64]:
 def _tables(rate: float, size: int) -> tuple[NDArray[np.float32], slice, NDArray[np.float32]]:
     """Hann window [size], the bins that the bands use, and which bin is in which band [bins, BANDS]."""
     window = 0.5 - 0.5 * np.cos(2 * math.pi * np.arange(size) / size)
-    mels = np.linspace(*(2595.0 * math.log10(1.0 + edge / 700.0) for edge in (_LOWEST, _HIGHEST)), BANDS + 1)
+    lowest, highest = (2595.0 * math.log10(1.0 + edge / 700.0) for edge in (_LOWEST, _HIGHEST))
+    mels = np.linspace(lowest, highest, BANDS + 1)
     edges = np.rint(700.0 * (10.0 ** (mels / 2595.0) - 1.0) * size / rate).astype(int)
     used = slice(int(edges[0]), min(int(edges[-1]), size // 2 + 1))
     numbers = np.arange(used.start, used.stop)[:, None]

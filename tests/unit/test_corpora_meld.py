@@ -259,14 +259,18 @@ def test_clips_that_the_official_distribution_lacks_are_a_note(tmp_path: Path):
     assert "no clip, as in the official distribution: train_dia125_utt3" in findings.notes
 
 
-def test_a_damaged_clip_that_is_there_is_a_problem(tmp_path: Path):
-    write_lines(tmp_path, "train", line(125, 3), line(125, 4))
-    write_clip(tmp_path / "train_splits/dia125_utt4.mp4")
-    damaged = write_clip(tmp_path / "train_splits/dia125_utt3.mp4")
-    damaged.write_bytes(damaged.read_bytes()[:500])
+def test_a_damaged_clip_is_a_problem_unless_it_is_damaged_officially(tmp_path: Path):
+    write_lines(tmp_path, "train", line(125, 3), line(125, 4), line(125, 5))
+    write_clip(tmp_path / "train_splits/dia125_utt5.mp4")
+    damaged = [write_clip(tmp_path / f"train_splits/dia125_utt{number}.mp4") for number in (3, 4)]
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[:500])
     parsed = parse_corpus("meld", str(tmp_path))
-    assert [problem.uri for problem in parsed.problems] == [str(damaged)]
-    assert [duration is None for duration in parsed.table["duration"].to_pylist()] == [True, False]
+    assert [problem.uri for problem in parsed.problems] == [str(damaged[1])]
+    assert any(
+        note.startswith("damaged, as in the official distribution: dia125_utt3.mp4") for note in parsed.notes
+    )
+    assert [duration is None for duration in parsed.table["duration"].to_pylist()] == [True, True, False]
 
 
 def test_clips_without_annotation_are_noted_and_the_known_ones_by_name(tmp_path: Path):

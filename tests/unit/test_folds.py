@@ -9,7 +9,6 @@ from ser_models.errors import UserError
 from ser_models.protocols.folds import (
     SCHEMES,
     Fold,
-    balanced_group_parts,
     fold_table,
     group_kfold,
     leave_one_group_out,
