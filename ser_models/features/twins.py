@@ -75,10 +75,8 @@ def envelope(samples: Waveform, sample_rate: int) -> NDArray[np.float32]:
     edges = centre + 0.5 + np.linspace(-_REACH, _REACH, SLICES + 1) * deviation
     slices = np.sqrt(np.maximum(np.diff(_cumulative(energies, edges), axis=0), 0.0))
     slices -= slices.mean(axis=0)
-    norm = np.linalg.norm(slices)
-    if norm == 0.0:
-        return np.zeros(WIDTH, dtype=np.float32)
-    return (slices / norm).astype(np.float32).ravel()
+    norm = float(np.linalg.norm(slices))
+    return np.asarray(slices / norm if norm else slices, dtype=np.float32).ravel()
 
 
 def find_twins(

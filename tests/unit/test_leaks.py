@@ -12,6 +12,8 @@ from ser_models.features.transforms import Standardise
 from ser_models.protocols import ledger
 from ser_models.protocols.folds import Fold
 from ser_models.protocols.leaks import LEAKS, LeakReport, check_fitted, check_leaks
+from ser_models.shards.preprocess import PreprocessConfig, preprocess
+from ser_models.shards.store import find_store
 
 
 def manifest_of(**columns: list[object]) -> pa.Table:
@@ -63,6 +65,56 @@ def test_identical_audio_is_found_by_its_samples() -> None:
     assert [(finding.leak, finding.examples) for finding in report.findings] == [
         ("identical-audio", ("u0 = u2",))
     ]
+
+
+def test_a_clip_and_its_sound_alone_are_twins(real_corpora: Path, tmp_path: Path) -> None:
+    clip = real_corpora / "ravdess_av/Actor_01/01-01-01-01-01-01-01.mp4"
+    sound = real_corpora / "ravdess_originals/Actor_01/03-01-01-01-01-01-01.wav"
+    other = real_corpora / "ravdess/Actor_01/03-01-01-01-01-02-01.flac"
+    table = tmp_path / "table.csv"
+    lines = [f"{path},neutral,{speaker}" for speaker, path in enumerate((clip, sound, other))]
+    table.write_text("\n".join(["audio,emotion,speaker", *lines]))
+    shards = str(tmp_path / "shards")
+    preprocess(PreprocessConfig(corpus="mixed", root=str(table), views="mfcc", output=shards, local=True))
+    store = find_store(shards, "mixed", "mfcc")
+    manifest = store.manifest()
+    rows = {Path(audio).name[:2] + audio[-3:]: row for row, audio in enumerate(manifest["audio"].to_pylist())}
+    fold = fold_of([rows["01mp4"]], [rows["03lac"]], [rows["03wav"]])
+    report = check(manifest, fold, media=store.media())
+    (finding,) = report.findings
+    assert finding.leak == "audio-twin" and finding.parts == {"training and test": 1}
+    assert finding.examples == (
+        " = ".join(manifest["utterance_id"][fold_part[0]].as_py() for fold_part in (fold.train, fold.test)),
+    )
+    with pytest.raises(UserError, match="audio-twin: recordings that sound the same"):
+        report.require_named()
+
+
+@pytest.mark.parametrize(
+    ("texts", "found"),
+    [
+        (("I never said that.", "I NEVER said that!"), {"text"}),
+        (
+            (
+                "one two three four five six seven eight nine ten",
+                "one two three four five six seven eight nine ten eleven",
+            ),
+            {"text"},
+        ),
+        (("one two three four five", "one two three four six"), set()),
+        (("Oh my God!", "Oh my god"), set()),
+        ((None, None), set()),
+    ],
+)
+def test_transcripts_of_four_words_that_are_nearly_equal_are_found(
+    texts: tuple[str | None, ...], found: set[str]
+) -> None:
+    manifest = manifest_of(speaker=["a", "b", "c"], text=[texts[0], "something else is said here", texts[1]])
+    report = check(manifest, fold_of([0], [1], [2]), reads_words=True)
+    assert {finding.leak for finding in report.findings} == found
+    assert not check(manifest, fold_of([0], [1], [2])).findings
+    if texts[0] == "Oh my God!":
+        assert "1 test utterances repeat a transcript of fewer than 4 words: only counted" in report.notes
 
 
 def test_a_copy_in_another_part_than_its_parent_is_found() -> None:
