@@ -85,8 +85,10 @@ def leave_one_group_out(groups: Sequence[str | None]) -> list[Part]:
         UserError: a row has no group, or there are fewer than two groups.
     """
     names = _known(groups)
-    array = np.array(groups, dtype=object)
-    return [((name,), np.flatnonzero(array == name)) for name in names]
+    return [
+        ((name,), rows)
+        for name, rows in zip(names, _members(groups, [[name] for name in names]), strict=True)
+    ]
 
 
 def group_kfold(groups: Sequence[str | None], n_folds: int, seed: int) -> list[Part]:
@@ -99,11 +101,7 @@ def group_kfold(groups: Sequence[str | None], n_folds: int, seed: int) -> list[P
     if not 2 <= n_folds <= len(names):
         raise UserError(f"n_folds = {n_folds}: allowed are 2 to {len(names)}, the number of groups")
     shuffled = np.random.default_rng(seed).permutation(np.array(names, dtype=object))
-    array = np.array(groups, dtype=object)
-    return [
-        (tuple(sorted(part, key=natural_key)), np.flatnonzero(np.isin(array, part)))
-        for part in (shuffled[start::n_folds] for start in range(n_folds))
-    ]
+    return _named_parts(groups, [shuffled[start::n_folds].tolist() for start in range(n_folds)])
 
 
 def random_kfold(utterances: Sequence[str], classes: Sequence[int], n_folds: int, seed: int) -> list[Part]:
@@ -145,8 +143,7 @@ def balanced_group_parts(groups: Sequence[str | None], n_folds: int) -> list[Par
         smallest = filled.index(min(filled))
         parts[smallest].append(name)
         filled[smallest] += sizes[name]
-    array = np.array(groups, dtype=object)
-    return [(tuple(sorted(part, key=natural_key)), np.flatnonzero(np.isin(array, part))) for part in parts]
+    return _named_parts(groups, parts)
 
 
 def amh_folds(utterances: Sequence[str]) -> list[Division]:
@@ -438,6 +435,22 @@ def _one_class_speakers(taken: pa.Table, labels: Rows, class_names: Sequence[str
         return []
     shown = ", ".join(single[:3]) + (f" and {len(single) - 3} more" if len(single) > 3 else "")
     return [f"{len(single)} speakers have one class only: {shown}"]
+
+
+def _named_parts(groups: Sequence[str | None], parts: Sequence[Sequence[str]]) -> list[Part]:
+    names = [tuple(sorted(part, key=natural_key)) for part in parts]
+    return list(zip(names, _members(groups, parts), strict=True))
+
+
+def _members(groups: Sequence[str | None], parts: Sequence[Sequence[str]]) -> list[Rows]:
+    """The rows of each part, whose groups are in no other part."""
+    number = {name: index for index, part in enumerate(parts) for name in part}
+    part_of = np.array(
+        [number.get(group, -1) if group is not None else -1 for group in groups], dtype=np.int64
+    )
+    order = np.argsort(part_of, kind="stable")
+    bounds = np.searchsorted(part_of[order], np.arange(len(parts) + 1))
+    return [order[start:stop] for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
 
 
 def _ascending(rows: Sequence[int]) -> Rows:
