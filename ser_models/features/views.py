@@ -5,17 +5,17 @@ from the defaults: ``mfcc`` or ``mfcc[n_mfcc=40,samples=110000]``.
 """
 
 import dataclasses
+import importlib
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ser_models.errors import UserError
-from ser_models.features.mfcc import Mfcc
 
 
 class View(Protocol):
@@ -44,10 +44,35 @@ class View(Protocol):
         """Compute [frames, *shape] from [samples]."""
 
 
-VIEWS: dict[str, Any] = {
-    "mfcc": Mfcc,
+class Remarked(NamedTuple):
+    """What a view returns where something worth counting happened.
+
+    Attributes:
+        array: the output.
+        remark: for a person, such as ``no face found: centre crop``.
+    """
+
+    array: NDArray[Any]
+    remark: str
+
+
+VIEWS: dict[str, str] = {
+    "mfcc": "ser_models.features.mfcc:Mfcc",
 }
-"""Name → class; a new view is one line here."""
+"""Name → module and class, imported on first use: only who asks for an encoder pays for loading torch. A new view is
+one line here."""
+
+
+def view_class(name: str) -> Any:
+    """The class of a view.
+
+    Raises:
+        UserError: there is no such view, or a package that it needs is not installed.
+    """
+    if name not in VIEWS:
+        raise UserError(f"there is no view {name!r}; there are {', '.join(VIEWS)}")
+    module, _, attribute = VIEWS[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 @dataclass(frozen=True)
@@ -68,7 +93,7 @@ class ViewSpec:
 
     def __str__(self) -> str:
         """Canonical form: only settings that differ from the defaults, sorted."""
-        defaults = {field.name: field.default for field in dataclasses.fields(VIEWS[self.name])}
+        defaults = {field.name: field.default for field in dataclasses.fields(view_class(self.name))}
         given = [
             f"{key}={_written(value)}"
             for key, value in sorted(self.settings.items())
@@ -91,7 +116,7 @@ def build_view(name: str, **settings: Any) -> View:
             raise UserError(f"view {name!r}: {key} must be {_described(kinds[key])}, got {value!r}")
         if float in kinds[key] and isinstance(value, int):
             settings[key] = float(value)
-    return typing.cast(View, VIEWS[name](**settings))
+    return typing.cast(View, view_class(name)(**settings))
 
 
 def reads_words(text: str) -> bool:
@@ -156,12 +181,11 @@ def _parse(text: str) -> ViewSpec:
 
 def _settings(name: str) -> dict[str, tuple[type, ...]]:
     """Settings of a view and the types that each may have."""
-    if name not in VIEWS:
-        raise UserError(f"there is no view {name!r}; there are {', '.join(VIEWS)}")
-    hints = typing.get_type_hints(VIEWS[name])
+    view = view_class(name)
+    hints = typing.get_type_hints(view)
     return {
         field.name: typing.get_args(hints[field.name]) or (hints[field.name],)
-        for field in dataclasses.fields(VIEWS[name])
+        for field in dataclasses.fields(view)
     }
 
 

@@ -125,17 +125,15 @@ class Common:
     def _twins(self) -> Rows:
         """Components of recordings that sound the same although their samples differ."""
         rows = np.full(len(self.manifest), -1, dtype=np.int64)
-        if self.media is None or "envelope" not in self.media.column_names:
+        if self.media is None or not len(self.media) or "envelope" not in self.media.column_names:
             return rows
         at = pc.index_in(self.manifest["utterance_id"], value_set=self.media["utterance_id"].combine_chunks())
         measured = np.flatnonzero(at.is_valid().to_numpy(zero_copy_only=False))
-        media = self.media.take(at.combine_chunks().drop_null())
-        envelopes = (
-            np.stack(media["envelope"].to_numpy()).astype(np.float32)
-            if len(media)
-            else np.zeros((0, 1), "f4")
-        )
-        pairs = np.array(find_twins(envelopes, media["duration"].to_numpy()), dtype=np.int64).reshape(-1, 2)
+        picked = at.combine_chunks().drop_null().to_numpy()
+        flat = self.media["envelope"].combine_chunks().flatten().to_numpy()
+        envelopes = flat.reshape(len(self.media), -1)[picked]
+        durations = self.media["duration"].to_numpy()[picked]
+        pairs = np.array(find_twins(envelopes, durations), dtype=np.int64).reshape(-1, 2)
         pairs = measured[pairs]
         hashes = self._hashes
         pairs = pairs[hashes[pairs[:, 0]] != hashes[pairs[:, 1]]]
