@@ -84,7 +84,7 @@ def video_features(table: pa.Table) -> NDArray[np.float64]:
 def _halves(uri: str) -> tuple[float, dict[str, NDArray[np.uint8]]]:
     """Frames per second of a film, and the small pictures of its two halves ``[frames, rows, columns]``."""
     halves: dict[str, list[Any]] = {"left": [], "right": []}
-    with places.open_input(uri) as stream, av.open(stream) as film:
+    with places.open_input(uri) as stream, av.open(stream, mode="r") as film:
         video = film.streams.video[0]
         assert video.average_rate is not None
         for frame in film.decode(video):

@@ -6,15 +6,16 @@ tested over units (speakers or sessions) with paired sign flips, corrected for t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from ser_models.errors import UserError
-from ser_models.evaluation.intervals import holm, sign_flip, uar_shares
-from ser_models.evaluation.predictions import Predictions
-from ser_models.evaluation.run import Run
+from ser_models.evaluation.comparability import check_comparable, distinct_names, notices
+from ser_models.evaluation.dimension_comparison import DimensionComparison, compare_dimensions
+from ser_models.evaluation.intervals import uar_shares
+from ser_models.evaluation.pairs import Pair, compare_pairs
+from ser_models.evaluation.run import DimensionRun, Run
 from ser_models.evaluation.summary import counts_per_unit
 
 
@@ -80,30 +81,6 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
-    """The paired comparison of two runs on the utterances that both tested."""
-
-    a: str
-    b: str
-    shared: int
-    """Test utterances of both."""
-    units: int
-    exact: bool
-    """Whether the test counted all sign patterns, or a random sample of them."""
-    difference: float | None
-    """Pooled UAR of A minus that of B, on the shared utterances."""
-    p: float | None
-    """Two-sided; None where the runs cannot be compared."""
-    p_holm: float | None
-    """Corrected for all pairs of the table."""
-    smallest_p: float | None
-    """The smallest p that this number of units can reach."""
-    smallest_p_holm: float | None
-    """The same after the correction, were this pair the strongest."""
-    note: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """The table, its tests, and what a reader must know."""
 
@@ -112,39 +89,6 @@ class Comparison:
     notices: tuple[str, ...]
     classes: tuple[str, ...]
     level: float
-
-
-def check_comparable(runs: Sequence[Run]) -> None:
-    """Refuse to put unlike runs in one table.
-
-    Raises:
-        UserError: presets, corpora, classes or units differ, or a run is given twice.
-    """
-    if len({run.uri for run in runs}) < len(runs):
-        raise UserError("the same run is given twice")
-    first = runs[0]
-    for run in runs[1:]:
-        here, there = run.description, first.description
-        if here.preset != there.preset:
-            raise UserError(
-                f"{first.uri} is of the preset {there.preset!r}, {run.uri} of {here.preset!r}: numbers "
-                "with and without the original leaks do not belong in one table; evaluate them apart"
-            )
-        for field, meaning in (
-            ("corpus", "corpus"),
-            ("synthetic", "synthetic"),
-            ("unit", "independent unit"),
-        ):
-            if getattr(here, field) != getattr(there, field):
-                raise UserError(
-                    f"the runs differ in {meaning}: {getattr(there, field)!r} in {first.uri}, "
-                    f"{getattr(here, field)!r} in {run.uri}; evaluate them apart"
-                )
-        if here.classes != there.classes:
-            raise UserError(
-                f"the runs differ in classes: {', '.join(there.classes)} in {first.uri}, "
-                f"{', '.join(here.classes)} in {run.uri}; evaluate them apart"
-            )
 
 
 def compare(runs: Sequence[Run], summaries: Sequence[dict[str, Any]], *, seed: int = 0) -> Comparison:
@@ -159,38 +103,22 @@ def compare(runs: Sequence[Run], summaries: Sequence[dict[str, Any]], *, seed: i
         UserError: as `check_comparable`, or two runs disagree about an utterance's label.
     """
     check_comparable(runs)
-    names = _distinct_names(runs)
+    names = distinct_names(runs)
     rows = []
     for name, summary in zip(names, summaries, strict=True):
         rows.append(_row("run", name, summary, summary))
         if summary["refit"]:
             rows.append(_row("refit", f"{name} (refit)", summary, summary["refit"]))
     rows += _baseline_rows(names, summaries)
-    pairs, notices = _pairs(runs, names, seed)
-    for name, summary in zip(names, summaries, strict=True):
-        if summary["missing"]:
-            notices.append(f"{name} is unfinished: {', '.join(summary['missing'])} missing")
-        if summary["deviations"]:
-            notices.append(f"{name} departs from its preset ({'; '.join(summary['deviations'])})")
-        notices += [f"{name}: {note}" for note in summary["notes"]]
-        if note := summary["pooled"]["uar"]["interval"]["note"]:
-            notices.append(f"{name}: {note}")
-    if len({run.description.protocol for run in runs}) > 1:
-        notices.append(
-            "the runs follow different protocols; differences between them are not the systems' alone"
-        )
+    pairs, told = compare_pairs(runs, names, truth=_truth, shares=_unit_shares, seed=seed)
+    told += notices(names, summaries)
     return Comparison(
         rows=tuple(rows),
         pairs=tuple(pairs),
-        notices=tuple(notices),
+        notices=tuple(told),
         classes=runs[0].description.classes,
         level=summaries[0]["pooled"]["uar"]["interval"]["level"],
     )
-
-
-def _distinct_names(runs: Sequence[Run]) -> list[str]:
-    names = [run.name for run in runs]
-    return names if len(set(names)) == len(names) else [run.uri for run in runs]
 
 
 def _row(kind: str, name: str, summary: dict[str, Any], numbers: dict[str, Any]) -> Row:
@@ -254,81 +182,16 @@ def _baseline_row(kind: str, name: str, summary: dict[str, Any]) -> Row:
     )
 
 
-def _pairs(runs: Sequence[Run], names: Sequence[str], seed: int) -> tuple[list[Pair], list[str]]:
-    notices: list[str] = []
-    pairs = [
-        _pair(one, other, seed, notices)
-        for one, other in combinations(list(zip(names, runs, strict=True)), 2)
-    ]
-    tested = [index for index, pair in enumerate(pairs) if pair["p"] is not None]
-    for index, corrected in zip(tested, holm([pairs[index]["p"] for index in tested]), strict=True):
-        pairs[index]["p_holm"] = corrected
-        pairs[index]["smallest_p_holm"] = min(1.0, pairs[index]["smallest_p"] * len(tested))
-    return [Pair(**pair) for pair in pairs], notices
-
-
-def _pair(one: tuple[str, Run], other: tuple[str, Run], seed: int, notices: list[str]) -> dict[str, Any]:
-    (name_a, run_a), (name_b, run_b) = one, other
-    nothing = dict.fromkeys(("difference", "p", "p_holm", "smallest_p", "smallest_p_holm", "note"))
-    pair: dict[str, Any] = {"a": name_a, "b": name_b, "shared": 0, "units": 0, "exact": True, **nothing}
-    shared = _shared(run_a, run_b)
-    pair["shared"] = len(shared)
-    totals = [len(set(run.test.utterance.tolist())) for run in (run_a, run_b)]
-    if not shared:
-        pair["note"] = "no test utterance in common under all seeds, not compared"
-        return pair
-    if [len(shared)] * 2 != totals:
-        notices.append(
-            f"{name_a} and {name_b} share {len(shared)} of {totals[0]} and {totals[1]} test utterances; "
-            "their difference is that on the shared ones"
-        )
-    found_a, found_b = (_unit_shares(run, shared) for run in (run_a, run_b))
-    if isinstance(found_a, str) or isinstance(found_b, str):
-        pair["note"] = found_a if isinstance(found_a, str) else str(found_b)
-        return pair
-    if list(found_a) != list(found_b):
-        raise UserError(
-            f"{run_a.uri} and {run_b.uri} disagree about the {run_a.description.unit}s of shared utterances: "
-            "they come from different versions of the corpus"
-        )
-    units = list(found_a)
-    result = sign_flip([found_a[unit] - found_b[unit] for unit in units], seed=seed)
-    return {
-        **pair,
-        "units": result.units,
-        "exact": result.exact,
-        "difference": result.difference,
-        "p": result.p,
-        "smallest_p": result.smallest_p,
-    }
-
-
-def _shared(run_a: Run, run_b: Run) -> set[str]:
-    """Utterances that every seed of both runs tested; their labels must agree."""
-    labels_a, labels_b = (
-        dict(zip(run.test.utterance.tolist(), run.test.label.tolist(), strict=True)) for run in (run_a, run_b)
-    )
-    tested = [
-        set(run.test.utterance[run.test.seed == seed].tolist())
-        for run in (run_a, run_b)
-        for seed in run.seeds
-    ]
-    shared = set.intersection(*tested)
-    differing = [utterance for utterance in sorted(shared) if labels_a[utterance] != labels_b[utterance]]
-    if differing:
-        raise UserError(
-            f"{run_a.uri} and {run_b.uri} give {len(differing)} shared utterances different labels, first "
-            f"{differing[0]!r}; they come from different versions of the corpus"
-        )
-    return shared
+def _truth(run: Run) -> dict[str, int]:
+    return dict(zip(run.test.utterance.tolist(), run.test.label.tolist(), strict=True))
 
 
 def _unit_shares(run: Run, shared: set[str]) -> dict[str, float] | str:
     """What each unit adds to pooled UAR on the shared utterances, mean over seeds, or why that is unknown."""
-    rows: Predictions = run.test.where(np.array([name in shared for name in run.test.utterance.tolist()]))
+    rows = run.test.where(np.array([name in shared for name in run.test.utterance.tolist()]))
     found = counts_per_unit(run, rows)
     if isinstance(found, str):
-        return found.replace("no interval", "not compared")
+        return found
     units, counts = found
     shares = np.mean([uar_shares(counts[:, column]) for column in range(counts.shape[1])], axis=0)
     return dict(zip(units, shares.tolist(), strict=True))

@@ -1,8 +1,8 @@
 """How far a number can be trusted: confidence intervals and the comparison of two systems.
 
 Utterances of one speaker resemble each other, so the independent unit is not the utterance but the speaker,
-or the session where two speakers talk with each other. Everything here works on one confusion matrix per
-unit, because pooled recall and accuracy are functions of their sum: resampling units is adding matrices.
+or the session where two speakers talk with each other. Everything here works on sums per unit, such as
+one confusion matrix each, because the pooled number is a function of their sum: resampling units is adding sums.
 
 - From `BOOTSTRAP_UNITS` units up: percentile bootstrap over units.
 - Below: delete-one-unit jackknife with Student's t, because the bootstrap of few units is too narrow
@@ -25,6 +25,7 @@ from ser_models.evaluation.metrics import recall_from_confusion
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Sums = Counts | Floats
 Statistic = Callable[[Any], Floats]
 """From summed counts ``[replicates, ...]`` to one number each, ``[replicates]``, NaN where undefined."""
 
@@ -152,15 +153,17 @@ def _over_seeds(statistic: Statistic, counts: Counts) -> Statistic:
 
 
 def interval(
-    counts: Counts,
+    counts: Sums,
     statistic: Statistic,
     *,
     level: float = 0.95,
     resamples: int = 10_000,
     seed: int = 0,
     unit: str = "speaker",
+    bounds: tuple[float, float] = (0.0, 1.0),
+    needs: str = "a class",
 ) -> Interval:
-    """Confidence interval of a statistic of summed counts that lies between 0 and 1.
+    """Confidence interval of a statistic of sums over units.
 
     Args:
         counts: what each unit adds to the sum, ``[units, ...]``.
@@ -169,6 +172,8 @@ def interval(
         resamples: bootstrap samples.
         seed: of the bootstrap.
         unit: what a unit is called in the note.
+        bounds: what the statistic cannot leave.
+        needs: what a set of units must have for the statistic to be defined, for the note.
 
     Returns:
         The interval by the method that the number of units asks for; see the head of this file.
@@ -178,18 +183,21 @@ def interval(
         reason = f"no interval: with {units} {unit} nothing tells how the number varies between {unit}s"
         return no_interval(reason, level=level, units=units)
     if units >= BOOTSTRAP_UNITS:
-        return bootstrap_interval(counts, statistic, level=level, resamples=resamples, seed=seed, unit=unit)
-    return jackknife_interval(counts, statistic, level=level, unit=unit)
+        return bootstrap_interval(
+            counts, statistic, level=level, resamples=resamples, seed=seed, unit=unit, needs=needs
+        )
+    return jackknife_interval(counts, statistic, level=level, unit=unit, bounds=bounds, needs=needs)
 
 
 def bootstrap_interval(
-    counts: Counts,
+    counts: Sums,
     statistic: Statistic,
     *,
     level: float = 0.95,
     resamples: int = 10_000,
     seed: int = 0,
     unit: str = "speaker",
+    needs: str = "a class",
 ) -> Interval:
     r"""Percentile bootstrap over units: the middle ``level`` of the statistic over resampled sets of units.
 
@@ -207,32 +215,38 @@ def bootstrap_interval(
     values = np.concatenate(replicates)
     defined = values[~np.isnan(values)]
     if not len(defined):
-        return no_interval("no interval: a class was missing in every resample", level=level, units=units)
+        return no_interval(f"no interval: {needs} was missing in every resample", level=level, units=units)
     note = None
     if len(defined) < len(values):
         share = 1 - len(defined) / len(values)
-        note = f"{share:.1%} of the resamples lacked a class and were left out: few {unit}s have that class"
+        note = f"{share:.1%} of the resamples lacked {needs} and were left out: few {unit}s have it"
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return Interval(low=float(low), high=float(high), level=level, method="bootstrap", units=units, note=note)
 
 
 def jackknife_interval(
-    counts: Counts, statistic: Statistic, *, level: float = 0.95, unit: str = "speaker"
+    counts: Sums,
+    statistic: Statistic,
+    *,
+    level: float = 0.95,
+    unit: str = "speaker",
+    bounds: tuple[float, float] = (0.0, 1.0),
+    needs: str = "a class",
 ) -> Interval:
-    r"""Delete-one-unit jackknife with Student's t of n-1 degrees of freedom, cut to 0 … 1.
+    r"""Delete-one-unit jackknife with Student's t of n-1 degrees of freedom, cut to the bounds.
 
     With :math:`\hat\theta_{(i)}` the statistic without unit i:
 
     .. math:: \hat\theta \pm t_{n-1} \sqrt{\tfrac{n-1}{n} \sum_i (\hat\theta_{(i)} - \bar\theta_{(\cdot)})^2}
 
-    Undefined where leaving one unit out loses a class: nothing then tells how its recall varies. Arguments
+    Undefined where leaving one unit out loses what the statistic needs: nothing then tells how that varies. Arguments
     as `interval`.
     """
     units = len(counts)
     total = counts.sum(axis=0)
     without = statistic(total[None] - counts)
     if np.isnan(without).any():
-        reason = f"no interval: a class occurs in one {unit} only, so nothing tells how its recall varies"
+        reason = f"no interval: {needs} occurs in one {unit} only, so nothing tells how that varies"
         return no_interval(reason, level=level, units=units)
     error = np.sqrt((units - 1) / units * np.sum((without - without.mean()) ** 2))
     centre = float(statistic(total[None])[0])
@@ -243,8 +257,8 @@ def jackknife_interval(
         else None
     )
     return Interval(
-        low=max(centre - reach, 0.0),
-        high=min(centre + reach, 1.0),
+        low=max(centre - reach, bounds[0]),
+        high=min(centre + reach, bounds[1]),
         level=level,
         method="jackknife",
         units=units,

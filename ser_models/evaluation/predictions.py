@@ -1,9 +1,12 @@
-"""One fold's predictions file: columns as arrays, metadata as a record, faults as clear errors."""
+"""One fold's predictions file: columns as arrays, metadata as a record, faults as clear errors.
+
+Files are of two kinds: of emotion classes (`Predictions`) and of dimensions (`DimensionPredictions`).
+"""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,22 +18,13 @@ from ser_models.errors import UserError
 
 Strings = npt.NDArray[np.object_]
 Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 GROUPS = ("speaker", "session", "gender", "language", "intensity", "scenario")
 """Columns that may be null: what is known of an utterance besides its label."""
 
-_COLUMNS = (
-    "utterance_id",
-    "corpus",
-    "part",
-    "fold",
-    "seed",
-    *GROUPS,
-    "target",
-    "label",
-    "prediction",
-    "probabilities",
-)
+_COLUMNS = ("utterance_id", "corpus", "part", "fold", "seed", *GROUPS, "target")
+_OF_KIND = {"emotion": ("label", "prediction", "probabilities"), "dimensions": ("predicted",)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +42,14 @@ class Description:
     """How the epoch was chosen."""
     synthetic: bool
     classes: tuple[str, ...]
+    """Names of the outputs: classes, or dimensions."""
+    objective: str = "emotion"
+    """``emotion`` or ``dimensions``."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Predictions:
-    """Predictions of utterances, one array per column, all of one length."""
+class Tested:
+    """Whose predictions they are, one array per column, all of one length; what was predicted is the subclass's."""
 
     utterance: Strings
     part: Strings
@@ -64,30 +61,48 @@ class Predictions:
     language: Strings
     intensity: Strings
     scenario: Strings
+
+    def __len__(self) -> int:
+        return len(self.utterance)
+
+    def where(self, mask: npt.NDArray[np.bool_]) -> Self:
+        """The rows where the mask is true."""
+        return type(self)(**{field.name: getattr(self, field.name)[mask] for field in fields(self)})
+
+    @classmethod
+    def join(cls, several: Sequence[Self]) -> Self:
+        """All rows of several, in order."""
+        return cls(
+            **{
+                field.name: np.concatenate([getattr(each, field.name) for each in several])
+                for field in fields(cls)
+            }
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predictions(Tested):
+    """Predictions of emotion classes."""
+
     label: Integers
     prediction: Integers
     probabilities: npt.NDArray[np.float32]
     """``[utterances, C]``."""
 
-    def __len__(self) -> int:
-        return len(self.utterance)
 
-    def where(self, mask: npt.NDArray[np.bool_]) -> "Predictions":
-        """The rows where the mask is true."""
-        return Predictions(**{field.name: getattr(self, field.name)[mask] for field in fields(self)})
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DimensionPredictions(Tested):
+    """Predictions of dimensions, on the corpus's scale."""
 
-    @staticmethod
-    def join(several: Sequence["Predictions"]) -> "Predictions":
-        """All rows of several, in order."""
-        return Predictions(
-            **{
-                field.name: np.concatenate([getattr(each, field.name) for each in several])
-                for field in fields(Predictions)
-            }
-        )
+    target: Floats
+    """``[utterances, dimensions]``."""
+    predicted: Floats
+    """``[utterances, dimensions]``."""
 
 
-def read_predictions(path: str, *, fold: int, seed: int) -> tuple[Predictions, Description]:
+def read_predictions(
+    path: str, *, fold: int, seed: int
+) -> tuple[Predictions | DimensionPredictions, Description]:
     """Read and check one predictions file.
 
     Args:
@@ -104,23 +119,48 @@ def read_predictions(path: str, *, fold: int, seed: int) -> tuple[Predictions, D
         raise UserError(
             f"{path} is damaged ({error}); delete fold.json beside it and continue with train.py --resume"
         ) from error
-    if lacking := [name for name in _COLUMNS if name not in table.column_names]:
+    description = _description(path, table.schema.metadata or {})
+    wanted = (*_COLUMNS, *_OF_KIND[description.objective])
+    if lacking := [name for name in wanted if name not in table.column_names]:
         raise UserError(
             f"{path} lacks the columns {', '.join(lacking)}; it is no predictions file of train.py"
         )
-    description = _description(path, table.schema.metadata or {})
-    predictions = Predictions(
-        utterance=_strings(table["utterance_id"]),
-        part=_strings(table["part"]),
-        fold=_integers(path, table, "fold"),
-        seed=_integers(path, table, "seed"),
+    predictions = _columns(path, table, description)
+    if not len(predictions):
+        raise UserError(f"{path} holds no prediction")
+    if (predictions.fold != fold).any() or (predictions.seed != seed).any():
+        raise UserError(
+            f"{path} holds rows of another fold or seed than its folder's (fold {fold}, seed {seed})"
+        )
+    if isinstance(predictions, Predictions):
+        _check_classes(path, predictions, len(description.classes))
+    else:
+        _require_finite(path, predictions, predictions.predicted, "value")
+        _require_finite(path, predictions, predictions.target, "target")
+    return predictions, description
+
+
+def _columns(path: str, table: pa.Table, description: Description) -> Predictions | DimensionPredictions:
+    count = len(description.classes)
+    identity: dict[str, Any] = {
+        "utterance": _strings(table["utterance_id"]),
+        "part": _strings(table["part"]),
+        "fold": _integers(path, table, "fold"),
+        "seed": _integers(path, table, "seed"),
+        **{name: _strings(table[name]) for name in GROUPS},
+    }
+    if description.objective == "dimensions":
+        lists = {
+            name: _lists(path, table[name], count, "values, one per dimension").astype(np.float64)
+            for name in ("target", "predicted")
+        }
+        return DimensionPredictions(**identity, **lists)
+    return Predictions(
+        **identity,
         label=_integers(path, table, "label"),
         prediction=_integers(path, table, "prediction"),
-        probabilities=_probabilities(path, table["probabilities"], len(description.classes)),
-        **{name: _strings(table[name]) for name in GROUPS},
+        probabilities=_lists(path, table["probabilities"], count, "probabilities, one per class"),
     )
-    _check(path, predictions, len(description.classes), fold=fold, seed=seed)
-    return predictions, description
 
 
 def _description(path: str, metadata: dict[bytes, bytes]) -> Description:
@@ -136,6 +176,8 @@ def _description(path: str, metadata: dict[bytes, bytes]) -> Description:
             selection=str(protocol["selection"]),
             synthetic=bool(protocol["synthetic"]),
             classes=classes,
+            # Files that were written before there were two kinds do not say it.
+            objective=str(protocol.get("objective", "emotion")),
         )
     except KeyError as error:
         key = str(error.args[0].decode() if isinstance(error.args[0], bytes) else error.args[0])
@@ -144,6 +186,8 @@ def _description(path: str, metadata: dict[bytes, bytes]) -> Description:
         ) from error
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: its metadata cannot be read as JSON: {error}") from error
+    if description.objective not in _OF_KIND:
+        raise UserError(f"{path}: its objective is {description.objective!r}; allowed: {', '.join(_OF_KIND)}")
     if description.unit not in {"speaker", "session"}:
         raise UserError(f"{path}: its unit is {description.unit!r}; allowed are 'speaker' and 'session'")
     if len(classes) < 2 or len(set(classes)) < len(classes):
@@ -166,27 +210,25 @@ def _integers(path: str, table: pa.Table, name: str) -> Integers:
     return np.asarray(column.to_numpy(), dtype=np.int64)
 
 
-def _probabilities(path: str, column: pa.ChunkedArray, num_classes: int) -> npt.NDArray[np.float32]:
+def _lists(path: str, column: pa.ChunkedArray, count: int, what: str) -> npt.NDArray[np.float32]:
     lengths = pc.list_value_length(column)
-    if column.null_count or not pc.all(pc.equal(lengths, num_classes)).as_py():
-        raise UserError(f"{path}: each row must hold {num_classes} probabilities, one per class")
+    if column.null_count or not pc.all(pc.equal(lengths, count)).as_py():
+        raise UserError(f"{path}: each row must hold {count} {what}")
     flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat, dtype=np.float32).reshape(-1, num_classes)
+    return np.asarray(flat, dtype=np.float32).reshape(-1, count)
 
 
-def _check(path: str, predictions: Predictions, num_classes: int, *, fold: int, seed: int) -> None:
-    if not len(predictions):
-        raise UserError(f"{path} holds no prediction")
-    if (predictions.fold != fold).any() or (predictions.seed != seed).any():
-        raise UserError(
-            f"{path} holds rows of another fold or seed than its folder's (fold {fold}, seed {seed})"
-        )
-    broken = np.asarray(~np.isfinite(predictions.probabilities).all(axis=1))
+def _require_finite(path: str, predictions: Tested, values: npt.NDArray[Any], what: str) -> None:
+    broken = np.asarray(~np.isfinite(values).all(axis=1))
     if broken.any():
         raise UserError(
-            f"{path}: {int(broken.sum())} of {len(broken)} predictions have a probability that is not a "
+            f"{path}: {int(broken.sum())} of {len(broken)} predictions have a {what} that is not a "
             f"number, first {predictions.utterance[broken][0]!r}; the training diverged"
         )
+
+
+def _check_classes(path: str, predictions: Predictions, num_classes: int) -> None:
+    _require_finite(path, predictions, predictions.probabilities, "probability")
     # A float32 softmax may leave the range by rounding.
     if predictions.probabilities.min() < -1e-5 or predictions.probabilities.max() > 1 + 1e-5:
         raise UserError(f"{path}: probabilities must lie in 0 to 1")

@@ -11,19 +11,25 @@ The folder may be local or on an object store. Layout::
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 import yaml
 
 from ser_models import places
 from ser_models.errors import UserError
-from ser_models.evaluation.predictions import Description, Predictions, read_predictions
+from ser_models.evaluation.predictions import (
+    Description,
+    DimensionPredictions,
+    Predictions,
+    Tested,
+    read_predictions,
+)
 
 PREDICTIONS = "predictions.parquet"
 REFIT_PREDICTIONS = "predictions-refit.parquet"
 
-_SAME_IN_EVERY_FOLD = ("system", "corpus", "preset", "protocol", "unit", "synthetic")
+_SAME_IN_EVERY_FOLD = ("objective", "system", "corpus", "preset", "protocol", "unit", "synthetic")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,24 +39,27 @@ class Fold:
     seed: int
     fold: int
     record: dict[str, Any]
-    """Keys: selected_epoch, epochs, selection, history, train_class_counts, counts, test_speakers, …"""
+    """Keys: selected_epoch, epochs, selection, history, train_class_counts or train_dimensions, counts, …"""
+
+
+Rows = TypeVar("Rows", bound=Tested)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """A cross-validated training, ready for evaluation."""
+class AnyRun(Generic[Rows]):
+    """A cross-validated training, ready for evaluation: a `Run` or a `DimensionRun`."""
 
     uri: str
     name: str
     description: Description
-    """System, corpus, preset, protocol, unit, selection, synthetic and classes: equal in every fold."""
+    """System, objective, corpus, preset, protocol, unit, selection, synthetic and classes: equal in every fold."""
     folds: tuple[Fold, ...]
     """Finished folds by seed and fold."""
     missing: tuple[str, ...]
     """Unfinished ones, such as ``seed-0/fold-3``; empty unless the caller allowed them."""
-    test: Predictions
+    test: Rows
     """Predictions of the test parts of all folds and seeds."""
-    refit_test: Predictions | None
+    refit_test: Rows | None
     """The same from the models trained again on training and validation part, where a run has them."""
     leaks: dict[str, Any] | None
     """``leaks.json``; None where no check was recorded."""
@@ -73,7 +82,15 @@ class Run:
         return sorted({fold.fold for fold in self.folds})
 
 
-def read_run(uri: str, *, allow_incomplete: bool = False) -> Run:
+class Run(AnyRun[Predictions]):
+    """A training on emotion classes."""
+
+
+class DimensionRun(AnyRun[DimensionPredictions]):
+    """A training on dimensions."""
+
+
+def read_run(uri: str, *, allow_incomplete: bool = False) -> Run | DimensionRun:
     """Read and check a run directory.
 
     Args:
@@ -114,7 +131,8 @@ def read_run(uri: str, *, allow_incomplete: bool = False) -> Run:
         notes.append(f"numbers after refit left out, because {_some(without)} has none")
     leaks = _json(places.join(uri, "leaks.json")) if "leaks.json" in names else None
     environment = _json(places.join(uri, "environment.json")) if "environment.json" in names else {}
-    return Run(
+    kind: Any = Run if description.objective == "emotion" else DimensionRun
+    run: Run | DimensionRun = kind(
         uri=uri,
         name=str(settings.get("name") or places.name(uri)),
         description=description,
@@ -128,6 +146,7 @@ def read_run(uri: str, *, allow_incomplete: bool = False) -> Run:
         environment=environment,
         notes=tuple(notes),
     )
+    return run
 
 
 def _folder(uri: str, fold: Fold) -> str:
@@ -188,30 +207,30 @@ def _planned_seeds(settings: dict[str, Any], found: list[int]) -> list[int]:
     return sorted({*found, *(int(seed) for seed in planned)})
 
 
-def _gather(uri: str, folds: list[Fold], file: str) -> tuple[Predictions, Description]:
-    collected = []
+def _gather(uri: str, folds: list[Fold], file: str) -> tuple[Tested, Description]:
+    collected: list[Tested] = []
     first: Description | None = None
     for fold in folds:
         path = places.join(_folder(uri, fold), file)
         predictions, description = read_predictions(path, fold=fold.fold, seed=fold.seed)
         first = first or description
-        if description.classes != first.classes:
-            raise UserError(
-                f"{path}: its classes are {', '.join(description.classes)}, those of the fold before are "
-                f"{', '.join(first.classes)}; the folds are of different runs"
-            )
         for field in _SAME_IN_EVERY_FOLD:
             here, there = getattr(description, field), getattr(first, field)
             if here != there:
                 raise UserError(
                     f"{path}: {field} is {here!r}, in the fold before it is {there!r}; they differ"
                 )
+        if description.classes != first.classes:
+            raise UserError(
+                f"{path}: its classes are {', '.join(description.classes)}, those of the fold before are "
+                f"{', '.join(first.classes)}; the folds are of different runs"
+            )
         test = predictions.where(predictions.part == "test")
         if not len(test):
             raise UserError(f"{path} holds no prediction of a test part")
         collected.append(test)
     assert first is not None
-    joined = Predictions.join(collected)
+    joined = type(collected[0]).join(collected)
     for seed in sorted(set(joined.seed.tolist())):
         of_seed = joined.where(joined.seed == seed)
         seen: dict[str, int] = {}
@@ -225,7 +244,7 @@ def _gather(uri: str, folds: list[Fold], file: str) -> tuple[Predictions, Descri
     return joined, first
 
 
-def _coverage(uri: str, folds: list[Fold], test: Predictions, parts: dict[int, set[str]]) -> list[str]:
+def _coverage(uri: str, folds: list[Fold], test: Tested, parts: dict[int, set[str]]) -> list[str]:
     """Compare the predictions with the assignment: none may be extra, missing ones are told."""
     notes = []
     for fold in folds:

@@ -1,4 +1,4 @@
-"""From a run to its numbers: the content of ``metrics.json``.
+"""From a run to its numbers: the content of ``metrics.json``; here for emotion, in `dimension_summary` for dimensions.
 
 Two ways of averaging exist in the field and give different numbers, so each is named wherever it appears.
 *Pooled*: the predictions of all test folds joined, one number per seed, then the mean over seeds.
@@ -8,7 +8,7 @@ The headline is pooled UAR, because a fold may lack a class. Shares are from 0 t
 
 import json
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -17,22 +17,36 @@ import numpy.typing as npt
 
 from ser_models import places
 from ser_models.evaluation import metrics
+from ser_models.evaluation.dimension_summary import summarise_dimensions
+from ser_models.evaluation.facts import (
+    FOLD_MEAN,
+    GAPS,
+    POOLED,
+    facts,
+    fold_facts,
+    known,
+    mean,
+    number,
+    refit_epochs,
+    seeds_of,
+    spread,
+    units_of,
+)
 from ser_models.evaluation.intervals import Counts, Interval, accuracy_interval, counts_by_unit, uar_interval
 from ser_models.evaluation.predictions import Predictions
-from ser_models.evaluation.run import Fold, Run
+from ser_models.evaluation.run import DimensionRun, Fold, Run
 
 METRICS_FILE = "metrics.json"
 
 SCORES = ("uar", "wa", "macro_f1", "weighted_f1", "macro_precision", "auc", "ece")
 """Names of the scores that are given pooled, per fold and as fold mean."""
 
-GAPS = ("gender", "speaker", "language", "intensity", "scenario")
-"""Groups that are reported apart, where the corpus tells them."""
-
 Scores = dict[str, float | None]
 
 
-def summarise(run: Run, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0) -> dict[str, Any]:
+def summarise(
+    run: Run | DimensionRun, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> dict[str, Any]:
     """All numbers of a run, ready for JSON.
 
     Args:
@@ -42,43 +56,23 @@ def summarise(run: Run, *, level: float = 0.95, resamples: int = 10_000, seed: i
         seed: of the bootstrap.
     """
     settings: dict[str, Any] = {"level": level, "resamples": resamples, "seed": seed}
-    about = run.description
+    if isinstance(run, DimensionRun):
+        return summarise_dimensions(run, settings)
     refit = None
     if run.refit_test is not None:
-        refit = {
-            **_numbers(run, run.refit_test, settings),
-            "epochs": [_refit_epochs(fold) for fold in run.folds],
-        }
+        refit = {**_numbers(run, run.refit_test, settings), "epochs": refit_epochs(run)}
     return {
-        "run": run.name,
-        "system": about.system,
-        "corpus": about.corpus,
-        "synthetic": about.synthetic,
-        "preset": about.preset,
-        "protocol": about.protocol,
-        "selection": about.selection,
-        "unit": about.unit,
-        "classes": list(about.classes),
-        "seeds": run.seeds,
-        "folds": run.fold_numbers,
-        "complete": not run.missing,
-        "missing": list(run.missing),
-        "notes": list(run.notes),
-        "deviations": [str(deviation) for deviation in (run.leaks or {}).get("deviations", [])],
-        "test_reads": None if run.test_reads is None else len(run.test_reads),
-        "utterances": len(set(run.test.utterance.tolist())),
-        "speakers": len(_known(run.test.speaker)),
-        "sessions": len(_known(run.test.session)),
+        **facts(run),
         "absent_classes": _absent(run, run.test),
         **_numbers(run, run.test, settings),
         "per_fold": [_fold_row(run, fold) for fold in run.folds],
-        "groups": {name: _groups(run, name) for name in GAPS if _known(getattr(run.test, name))},
+        "groups": {name: _groups(run, name) for name in GAPS if known(getattr(run.test, name))},
         "baselines": {"majority": _majority(run), "chance": _chance(run)},
         "refit": refit,
     }
 
 
-def save_metrics(run: Run, summary: dict[str, Any]) -> str:
+def save_metrics(run: Run | DimensionRun, summary: dict[str, Any]) -> str:
     """Write ``metrics.json`` into the run; returns its URI."""
     path = places.join(run.uri, METRICS_FILE)
     places.write_bytes(path, (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode())
@@ -87,11 +81,9 @@ def save_metrics(run: Run, summary: dict[str, Any]) -> str:
 
 def counts_per_unit(run: Run, rows: Predictions) -> tuple[list[str], Counts] | str:
     """Confusion matrices per independent unit and seed, ``[units, seeds, C, C]``, or why there are none."""
-    units = getattr(rows, run.description.unit)
-    unknown = int(sum(unit is None for unit in units))
-    if unknown:
-        return f"no interval: the {run.description.unit} of {unknown} of {len(rows)} predictions is unknown"
-    names = sorted(set(units.tolist()))
+    names = units_of(rows, run.description.unit)
+    if isinstance(names, str):
+        return names
     num_classes = len(run.description.classes)
     counts = np.zeros((len(names), len(run.seeds), num_classes, num_classes), dtype=np.int64)
     for column, seed in enumerate(run.seeds):
@@ -117,19 +109,17 @@ def _numbers(run: Run, rows: Predictions, settings: dict[str, Any]) -> dict[str,
         )
         for fold in run.fold_numbers
     ]
-    pooled = {name: _spread([scores[name] for scores in per_seed], "seed_sd", "per_seed") for name in SCORES}
+    pooled = {name: spread([scores[name] for scores in per_seed], "seed_sd", "per_seed") for name in SCORES}
     for name, found in _intervals(run, rows, settings).items():
         pooled[name]["interval"] = asdict(found)
     return {
         "pooled": {
-            "label": "predictions of all folds joined, mean over seeds",
+            "label": POOLED,
             **pooled,
         },
         "fold_mean": {
-            "label": "one number per fold (mean over seeds), mean and sd over folds",
-            **{
-                name: _spread([scores[name] for scores in per_fold], "fold_sd", "per_fold") for name in SCORES
-            },
+            "label": FOLD_MEAN,
+            **{name: spread([scores[name] for scores in per_fold], "fold_sd", "per_fold") for name in SCORES},
         },
         "per_class": _per_class(run, rows),
         "confusion": confusion.tolist(),
@@ -158,21 +148,11 @@ def _scores(rows: Predictions, num_classes: int) -> Scores:
             "auc": metrics.macro_auc(rows.label, rows.probabilities),
             "ece": metrics.ece(rows.label, rows.probabilities),
         }
-    return {name: _number(value) for name, value in values.items()}
+    return {name: number(value) for name, value in values.items()}
 
 
 def _mean_scores(several: list[Scores]) -> Scores:
-    return {name: _mean([scores[name] for scores in several]) for name in SCORES}
-
-
-def _spread(values: list[float | None], sd: str, each: str) -> dict[str, Any]:
-    defined = [value for value in values if value is not None]
-    # The sd of a sample needs two values.
-    return {
-        "mean": _mean(values),
-        sd: float(np.std(defined, ddof=1)) if len(defined) > 1 else None,
-        each: values,
-    }
+    return {name: mean([scores[name] for scores in several]) for name in SCORES}
 
 
 def _per_class(run: Run, rows: Predictions) -> list[dict[str, Any]]:
@@ -192,7 +172,7 @@ def _per_class(run: Run, rows: Predictions) -> list[dict[str, Any]]:
             # An utterance counts once, however many seeds tested it.
             "utterances": len(set(rows.utterance[rows.label == index].tolist())) if support[index] else 0,
             **{
-                measure: _mean([_number(value) for value in found[:, index]])
+                measure: mean([number(value) for value in found[:, index]])
                 for measure, found in values.items()
             },
         }
@@ -202,18 +182,10 @@ def _per_class(run: Run, rows: Predictions) -> list[dict[str, Any]]:
 
 def _fold_row(run: Run, fold: Fold) -> dict[str, Any]:
     rows = run.test.where((run.test.fold == fold.fold) & (run.test.seed == fold.seed))
-    record = fold.record
     return {
-        "seed": fold.seed,
-        "fold": fold.fold,
-        "utterances": len(rows),
-        "test_speakers": record.get("test_speakers") or sorted(_known(rows.speaker)),
+        **fold_facts(fold, rows),
         **_scores(rows, len(run.description.classes)),
         "absent_classes": _absent(run, rows),
-        "counts": record.get("counts"),
-        "epochs": record.get("epochs"),
-        "selected_epoch": record.get("selected_epoch"),
-        "seconds": record.get("seconds"),
     }
 
 
@@ -221,10 +193,10 @@ def _groups(run: Run, column: str) -> list[dict[str, Any]]:
     """One row per known value of a column; rows where it is unknown are in none."""
     values = getattr(run.test, column)
     rows = []
-    for value in sorted(_known(values)):
+    for value in sorted(known(values)):
         part = run.test.where(values == value)
         per_seed = [
-            _scores(part.where(part.seed == seed), len(run.description.classes)) for seed in _seeds_of(part)
+            _scores(part.where(part.seed == seed), len(run.description.classes)) for seed in seeds_of(part)
         ]
         recall = metrics.recall_per_class(part.label, part.prediction, len(run.description.classes))
         scores = _mean_scores(per_seed)
@@ -235,7 +207,7 @@ def _groups(run: Run, column: str) -> list[dict[str, Any]]:
                 "uar": scores["uar"],
                 "wa": scores["wa"],
                 "recall": {
-                    name: _number(one) for name, one in zip(run.description.classes, recall, strict=True)
+                    name: number(one) for name, one in zip(run.description.classes, recall, strict=True)
                 },
                 "absent_classes": _absent(run, part),
             }
@@ -276,27 +248,6 @@ def _chance(run: Run) -> Scores:
     return {"uar": share, "wa": share, "macro_f1": None}
 
 
-def _refit_epochs(fold: Fold) -> dict[str, Any]:
-    return {"seed": fold.seed, "fold": fold.fold, "epochs": (fold.record.get("refit") or {}).get("epochs")}
-
-
 def _absent(run: Run, rows: Predictions) -> list[str]:
     present = set(rows.label.tolist())
     return [name for index, name in enumerate(run.description.classes) if index not in present]
-
-
-def _seeds_of(rows: Predictions) -> list[int]:
-    return sorted(set(rows.seed.tolist()))
-
-
-def _known(values: Iterable[str | None]) -> set[str]:
-    return {value for value in values if value is not None}
-
-
-def _mean(values: list[float | None]) -> float | None:
-    defined = [value for value in values if value is not None]
-    return float(np.mean(defined)) if defined else None
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

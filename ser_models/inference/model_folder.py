@@ -34,7 +34,7 @@ class SavedModel:
         net: the network in evaluation mode.
         system: name in the registry.
         arguments: of the network's constructor, beside ``num_classes``.
-        classes: names in index order.
+        classes: names in index order, or those of the dimensions.
         views: view specs in the order of the network's inputs.
         fitted: per view what was fitted on the training part, or nothing.
         about: protocol, corpus, fold and counts, for the card.
@@ -123,7 +123,7 @@ def _card(model: SavedModel) -> str:
     return f"""# {model.system} on {about["corpus"]}, fold {about["fold"]}
 {synthetic if about["synthetic"] else ""}
 - System: {model.system}, arguments {json.dumps(dict(model.arguments))}
-- Classes, in order: {", ".join(model.classes)}
+{_outputs(model)}
 - Input: {", ".join(model.views)}
 - Protocol: {about["preset"]}: {about["protocol"]}
 - Leaks that the protocol names: {leaks}
@@ -134,3 +134,20 @@ Intended for research on speech emotion recognition. The labels are what listene
 recorded speech in this corpus, not what a speaker felt. Scores for other speakers, languages, microphones and
 situations are lower than those of the run's report. Not for decisions about people.
 """
+
+
+def _outputs(model: SavedModel) -> str:
+    """The card's lines on what comes out, and on which scale."""
+    names = ", ".join(model.classes)
+    if model.about["objective"] == "emotion":
+        return f"- Objective: emotion\n- Classes, in order: {names}"
+    learnt = "; ".join(
+        f"{name} {facts['lowest']:g} to {facts['highest']:g}, mean {facts['mean']:.2f}, sd {facts['sd']:.2f}"
+        for name, facts in model.about["train_dimensions"].items()
+    )
+    lines = [
+        "- Objective: dimensions",
+        f"- Outputs, in order: {names}",
+        f"- Scale: the corpus's own; in the training part {learnt}",
+    ]
+    return "\n".join(lines)

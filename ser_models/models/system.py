@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ser_models.models.batch import Batch
-from ser_models.models.labels import LabelSet, hard_targets
+from ser_models.models.labels import DIMENSIONS, LabelSet, hard_targets
 
 Aggregate = Literal["mean_log_softmax", "mean_softmax", "mean_logit"]
 
@@ -51,7 +51,7 @@ class Net(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def forward(self, batch: Batch, step: str = "main") -> dict[str, Tensor]:
-        """Compute outputs, among them ``logits`` [batch, classes]."""
+        """Compute outputs, among them ``logits`` [batch, classes]; for dimensions, values on the targets' scale."""
 
     def loss(self, outputs: dict[str, Tensor], batch: Batch, step: str = "main") -> dict[str, Tensor]:
         """Loss terms, each a weighted *sum* over the examples of the batch.
@@ -60,6 +60,15 @@ class Net(nn.Module, abc.ABC):
         makes several workers equal to one.
         """
         return {"emotion": cross_entropy_sum(outputs["logits"], batch.target, batch.weight)}
+
+    def start(self, target: Tensor) -> None:
+        """Take from the targets of the training part what does not need learning, such as their scale.
+
+        The loop calls it once before the first epoch, on every worker alike; by default nothing is taken.
+
+        Args:
+            target: [examples, classes or dimensions], of all training examples.
+        """
 
     def fit(self, batch: Batch) -> None:
         """Fit in closed form on all training examples at once; only for systems with ``closed_form = True``.
@@ -138,6 +147,9 @@ class System(abc.ABC):
     """Whether some parameters get no gradient in some step, which DDP must be told."""
     orders: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Per label set the paper's own order of the classes, where it differs from the registered one."""
+    objectives: ClassVar[tuple[str, ...]] = ("emotion",)
+    """What it can be trained for, keys of `ser_models.training.objectives.OBJECTIVES`; a network that can be trained
+    for more than emotion takes an argument ``objective``."""
     reads_words: ClassVar[bool] = False
     """Whether the network itself holds an encoder that was trained to recognise speech."""
 
@@ -181,6 +193,18 @@ class System(abc.ABC):
         """
         targets = hard_targets(manifest["emotion"].to_pylist(), labels)
         return example_table(rows=targets.rows, target=targets.target)
+
+    def dimension_examples(self, manifest: pa.Table) -> pa.Table:
+        """The same for the objective ``dimensions``; the default is one per utterance whose three values are known.
+
+        Returns:
+            What `example_table` builds, with targets [examples, 3] in the order of
+            `ser_models.models.labels.DIMENSIONS`, on the corpus's own scale.
+        """
+        columns = [manifest[name].to_numpy().astype(np.float64) for name in DIMENSIONS]
+        values = np.stack(columns, axis=1)
+        rows = np.flatnonzero(np.isfinite(values).all(axis=1))
+        return example_table(rows=rows, target=values[rows])
 
 
 _CLEAN = {"iemocap": "iemocap4-session", "meld": "meld-speaker"}

@@ -1,6 +1,7 @@
 """TIM-Net: temporal modelling matters (Ye, Wen, Wei, Xu, Liu, Shan; ICASSP 2023).
 
-Input: MFCC [batch, time, 39]. Output: logits [batch, classes].
+Input: MFCC [batch, time, 39]. Output: logits [batch, classes]; with ``objective="dimensions"``, which is ours and not
+the paper's, valence, arousal and dominance [batch, 3] on the corpus's scale.
 
 Two streams, the sequence and its time reversal, pass through n temporal-aware blocks each; block j has dilation
 2^(j−1). After each level both streams are added and averaged over time to gⱼ; a weighted sum of all gⱼ is
@@ -18,7 +19,7 @@ utterance as if it were alone.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from torch.nn import functional
 
 from ser_models.errors import UserError
 from ser_models.models.batch import Batch, ragged
+from ser_models.models.concordance import TargetScale, concordance_loss
 from ser_models.models.layers import MaskedBatchNorm, reverse_time
 from ser_models.models.system import Net, Preset, Step, System, clean_protocol, cross_entropy_sum
 
@@ -107,7 +109,7 @@ class TIMNet(Net):
     """The network; defaults give the paper's (104,496 trainable parameters with 7 classes).
 
     Args:
-        num_classes: number of classes.
+        num_classes: number of classes, or of dimensions.
         features: coefficients per frame.
         blocks: n, the dilation depth; the paper uses 8, and 10 for IEMOCAP.
         kernel: taps of each convolution.
@@ -118,9 +120,10 @@ class TIMNet(Net):
         dynamic_fusion: learn the levels' weights; false averages them (ablation "w/o DF").
         gated: temporal-aware blocks; false gives plain TCN blocks. The paper's ablation "TCN" is read as false
             for all four switches (what it changed is not stated: our choice).
-        label_smoothing: share of the training target spread over all classes.
+        label_smoothing: share of the training target spread over all classes; of emotion only.
         learning_rate: of Adam.
         weight_decay: of Adam; the paper has none.
+        objective: ``emotion`` classifies, ``dimensions`` gives numbers and learns their concordance.
     """
 
     def __init__(
@@ -139,6 +142,7 @@ class TIMNet(Net):
         label_smoothing: float = 0.1,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.0,
+        objective: Literal["emotion", "dimensions"] = "emotion",
     ) -> None:
         super().__init__()
         counts = {"num_classes": num_classes, "blocks": blocks, "filters": filters, "kernel": kernel}
@@ -152,6 +156,10 @@ class TIMNet(Net):
             raise ValueError(f"learning_rate = {learning_rate}: must be a positive number")
         if weight_decay < 0:
             raise ValueError(f"weight_decay = {weight_decay}: must be 0 or more")
+        if objective not in TIMNetSystem.objectives:
+            raise ValueError(
+                f"objective = {objective!r}: must be one of {', '.join(TIMNetSystem.objectives)}"
+            )
         self.multi_scale = multi_scale
         self.dynamic_fusion = dynamic_fusion
         self.label_smoothing = label_smoothing
@@ -168,6 +176,7 @@ class TIMNet(Net):
         if multi_scale and dynamic_fusion:
             self.level_weights = nn.Parameter(torch.empty(blocks).uniform_(-0.05, 0.05))
         self.classifier = nn.Linear(filters, num_classes)
+        self.scale = TargetScale(num_classes) if objective == "dimensions" else None
         self.apply(_initialise_as_keras)
 
     def forward(self, batch: Batch, step: str = "main") -> dict[str, Tensor]:
@@ -195,7 +204,8 @@ class TIMNet(Net):
             hidden = [result for result, _ in results]
             levels.append(torch.stack([sums for _, sums in results]).sum(0))
         means = torch.stack(levels, 2) / lengths.clamp(min=1)[:, None, None]
-        return {"logits": self.classifier(self._fuse(means))}
+        scores = self.classifier(self._fuse(means))
+        return {"logits": scores if self.scale is None else self.scale(scores)}
 
     def _fuse(self, levels: Tensor) -> Tensor:
         """[batch, filters, levels] to [batch, filters]."""
@@ -204,9 +214,16 @@ class TIMNet(Net):
         return levels @ self.level_weights if self.dynamic_fusion else levels.mean(2)
 
     def loss(self, outputs: dict[str, Tensor], batch: Batch, step: str = "main") -> dict[str, Tensor]:
-        """Cross entropy with smoothed targets."""
+        """Cross entropy with smoothed targets; for dimensions the concordance of the joined batch."""
+        if self.scale is not None:
+            return {"dimensions": concordance_loss(outputs["logits"], batch.target, batch.weight)}
         smoothing = self.label_smoothing if self.training else 0.0
         return {"emotion": cross_entropy_sum(outputs["logits"], batch.target, batch.weight, smoothing)}
+
+    def start(self, target: Tensor) -> None:
+        """Take the scale of dimensions from the training part."""
+        if self.scale is not None:
+            self.scale.fit(target)
 
 
 def _initialise_as_keras(module: nn.Module) -> None:
@@ -223,6 +240,7 @@ class TIMNetSystem(System):
     title = "TIM-Net"
     source = "Ye et al., ICASSP 2023"
     net = TIMNet
+    objectives = ("emotion", "dimensions")
 
     samples = {
         "casia": 88_000,

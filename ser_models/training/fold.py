@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
@@ -21,13 +20,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ser_models.errors import WorkError
-from ser_models.evaluation.metrics import AbsentClassWarning, accuracy, uar
 from ser_models.features.transforms import Fitted
 from ser_models.models.layers import workers
-from ser_models.models.system import Aggregate, Net, Stage, Step, System, cross_entropy_sum
+from ser_models.models.system import Net, Stage, Step, System
 from ser_models.training.batches import Index, mix
 from ser_models.training.checkpoints import load_state, save_state
 from ser_models.training.data import Examples, Portion, join
+from ser_models.training.objectives import OBJECTIVES, Objective
 
 Array = np.ndarray[Any, Any]
 State = dict[str, Any]
@@ -40,9 +39,10 @@ class FoldSettings:
 
     Attributes:
         epochs: passes over the training part, at most.
-        patience: epochs without a better validation UAR after which training stops; 0 never stops early.
+        patience: epochs without a better validation score after which training stops; 0 never stops early.
         batch_size: examples per step, of all workers together.
-        selection: ``best`` keeps the epoch with the highest validation UAR, ``last`` the last one.
+        selection: ``best`` keeps the epoch with the highest validation score (`Objective.selects`), ``last`` the last
+            one.
         bucketed: bring examples of similar length together.
         checkpoint_every: epochs between states.
     """
@@ -123,6 +123,7 @@ def fit_fold(
     state_folder: str,
     device: torch.device,
     on_epoch: Callable[[dict[str, float]], None],
+    objective: Objective = OBJECTIVES["emotion"],
 ) -> Fit:
     """Train a network on one fold, from the beginning or from the last state.
 
@@ -138,18 +139,21 @@ def fit_fold(
         state_folder: URI for the state.
         device: where the network computes.
         on_epoch: called on the first worker with each entry of the history.
+        objective: what the network is trained for, and so what selects the epoch.
 
     Raises:
-        WorkError: the loss is not finite.
+        WorkError: the loss or a prediction is not finite.
     """
     rank = dist.get_rank() if workers() > 1 else 0
     if system.closed_form:
         return _fit_closed_form(net, source, training, fitted, settings.batch_size, rank, device)
     net.to(device)
     history: list[dict[str, float]] = []
-    best: State = {"epoch": 0, "uar": -1.0, "loss": float("inf"), "net": {}}
+    best: State = {"epoch": 0, "score": -float("inf"), "loss": float("inf"), "net": {}}
     state = agreed(load_state(state_folder) if rank == 0 else None)
-    if state is not None:
+    if state is None:
+        net.start(torch.from_numpy(training.target).to(device))
+    else:
         net.load_state_dict(state["net"])
         history, best = state["history"], state["best"]
     wrapped: nn.Module = net
@@ -186,21 +190,15 @@ def fit_fold(
         entry = {"epoch": epoch, "train_loss": train_loss}
         if len(validation):
             logits, target = score(net, source, validation, fitted, settings.batch_size, device)
-            probabilities, labels = utterance_scores(logits, target, validation.row, system.aggregate)[1:]
-            entry["validation_loss"] = float(
-                cross_entropy_sum(torch.from_numpy(logits), torch.from_numpy(target), torch.ones(len(target)))
-                / len(target)
-            )
-            entry["validation_uar"] = quiet_uar(labels.argmax(1), probabilities.argmax(1))
-            entry["validation_wa"] = accuracy(labels.argmax(1), probabilities.argmax(1))
+            entry |= objective.validation_figures(logits, target, validation.row, system.aggregate)
             # Sums may differ in the last bit between kinds of processors: one worker's figures decide for all.
             entry = agreed(entry)
-            better = (entry["validation_uar"], -entry["validation_loss"]) > (best["uar"], -best["loss"])
-            if settings.selection == "best" and better:
+            reached, loss = entry[objective.selects], entry["validation_loss"]
+            if settings.selection == "best" and (reached, -loss) > (best["score"], -best["loss"]):
                 best = {
                     "epoch": epoch,
-                    "uar": entry["validation_uar"],
-                    "loss": entry["validation_loss"],
+                    "score": reached,
+                    "loss": loss,
                     "net": copy.deepcopy(net.state_dict()),
                 }
         entry["seconds"] = time.perf_counter() - began
@@ -235,7 +233,7 @@ def score(
     """Score examples with all workers; every worker returns all scores, in the order of the examples.
 
     Returns:
-        Logits [examples, classes] and targets [examples, classes], float32.
+        Scores [examples, classes or dimensions] and targets of the same shape, float32.
     """
     world = workers()
     rank = dist.get_rank() if world > 1 else 0
@@ -254,43 +252,6 @@ def score(
     for picks, values in _gather(own_picks, own_logits):
         logits[picks] = values
     return logits.numpy(), examples.target
-
-
-def quiet_uar(truth: Array, prediction: Array) -> float:
-    """UAR over the classes that occur; which ones a part lacks is said once, when the folds are made."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AbsentClassWarning)
-        return uar(truth, prediction)
-
-
-def utterance_scores(
-    logits: Array, target: Array, rows: Array, aggregate: Aggregate
-) -> tuple[Array, Array, Array]:
-    """Join the scores of segments to one per utterance.
-
-    Args:
-        logits: [examples, classes].
-        target: [examples, classes].
-        rows: [examples] the utterance of each example.
-        aggregate: which scores are averaged over segments.
-
-    Returns:
-        Utterances (ascending), probabilities [utterances, classes] and targets [utterances, classes].
-    """
-    scores = torch.from_numpy(logits).double()
-    if aggregate == "mean_softmax":
-        scores = scores.softmax(1)
-    elif aggregate == "mean_log_softmax":
-        scores = scores.log_softmax(1)
-    utterances, first, inverse, counts = np.unique(
-        rows, return_index=True, return_inverse=True, return_counts=True
-    )
-    sums = torch.zeros(len(utterances), logits.shape[1], dtype=torch.float64)
-    sums.index_add_(0, torch.from_numpy(inverse), scores)
-    means = sums / torch.from_numpy(counts)[:, None]
-    # After averaging log-probabilities no longer add up to one.
-    probabilities = means if aggregate == "mean_softmax" else means.softmax(1)
-    return utterances, probabilities.numpy(), target[first]
 
 
 @dataclass

@@ -10,11 +10,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from ser_models.corpora import EMOTIONS, partial_corpus
+from ser_models.corpora import partial_corpus
 from ser_models.errors import UserError
 from ser_models.features.views import parse_specs, reads_words
-from ser_models.models import build_model, get_system
-from ser_models.models.labels import LabelSet, get_label_set, unmapped
+from ser_models.models import SYSTEMS, build_model, get_system
 from ser_models.models.system import Preset, System
 from ser_models.protocols.common import CONTENTS
 from ser_models.protocols.folds import SCHEMES, Fold, make_folds
@@ -23,6 +22,7 @@ from ser_models.protocols.registry import Protocol, get_protocol
 from ser_models.shards.store import ShardStore
 from ser_models.training.data import Examples
 from ser_models.training.fold import FoldSettings
+from ser_models.training.objectives import OBJECTIVES, ObjectiveName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +77,11 @@ class FoldConfig:
     epochs: int | None = None
     """Passes over the training part, at most."""
     patience: int | None = None
-    """Epochs without a better validation UAR before training stops; 0 never stops early."""
+    """Epochs without a better validation score before training stops; 0 never stops early."""
     batch_size: int | None = None
     """Utterances per step, of all workers together."""
     selection: Literal["last", "best"] | None = None
-    """Keep the last epoch, or the one with the best validation UAR."""
+    """Keep the last epoch, or the one with the best validation score: UAR, or mean CCC for dimensions."""
     bucketed: bool = True
     """Batch utterances of similar length together; has no effect where all lengths are equal."""
     checkpoint_every: int = 1
@@ -122,10 +122,13 @@ class TrainConfig:
     """URI that was preprocess.py's --output."""
     preset: Literal["clean", "faithful"] = "clean"
     """clean: speaker-independent, selected on validation. faithful: the paper's own protocol, leaks named."""
+    objective: ObjectiveName = "emotion"
+    """emotion: the classes of the protocol. dimensions: valence, arousal and dominance of the utterances that have all
+    three, on the corpus's own scale."""
     output: str = "runs"
     """URI of the folder that holds runs."""
     name: str | None = None
-    """Name of the run; by default SYSTEM-CORPUS-PRESET."""
+    """Name of the run; by default SYSTEM-CORPUS-PRESET, and -dimensions for that objective."""
     resume: bool = False
     """Go on with the run of this name where it stopped."""
     local: bool = False
@@ -170,13 +173,16 @@ class TrainConfig:
         reserved = sorted({"name", "num_classes", "features"} & set(self.model))
         if reserved:
             raise UserError(f"model.{reserved[0]} follows from the data and cannot be set")
+        if "objective" in self.model:
+            raise UserError("model.objective follows from the objective of the run: give --objective")
         if self.name is not None and ("/" in self.name or not self.name.strip()):
             raise UserError(f"name = {self.name!r}: must be a folder name without /")
 
     @property
     def run_name(self) -> str:
         """The name given, or the default one."""
-        return self.name or f"{self.system}-{self.corpus}-{self.preset}"
+        ending = "" if self.objective == "emotion" else f"-{self.objective}"
+        return self.name or f"{self.system}-{self.corpus}-{self.preset}{ending}"
 
 
 @dataclass(frozen=True)
@@ -186,10 +192,11 @@ class Plan:
     Attributes:
         run: URI of the run directory.
         system: name in the registry.
+        objective: what it is trained for, a key of `ser_models.training.objectives.OBJECTIVES`.
         preset: the preset with the user's overrides applied.
         protocol: the same of its protocol.
         deviations: each override of the preset in words; empty when it is followed to the letter.
-        classes: names in index order.
+        classes: names in index order; of the dimensions, where those are the objective.
         arguments: of the network that differ from its defaults.
         settings: of each fold.
         folds: divisions of the manifest's rows.
@@ -203,6 +210,7 @@ class Plan:
 
     run: str
     system: str
+    objective: ObjectiveName
     preset: Preset
     protocol: Protocol
     deviations: tuple[str, ...]
@@ -240,6 +248,11 @@ class Resolved:
 
 def resolve_preset(system: System, config: TrainConfig) -> Resolved:
     """Apply the user's overrides to the preset and its protocol, and put each into words."""
+    if config.objective not in system.objectives:
+        able = [name for name, other in SYSTEMS.items() if config.objective in other.objectives]
+        raise UserError(
+            f"system {config.system!r} cannot be trained for {config.objective}; systems that can: {', '.join(able)}"
+        )
     preset = system.preset(config.preset, config.corpus)
     views = tuple(split_specs(config.features.views)) if config.features.views else None
     settings, changed = _override(
@@ -253,6 +266,8 @@ def resolve_preset(system: System, config: TrainConfig) -> Resolved:
             "model": {**preset.model, **config.model} if config.model else None,
         },
     )
+    if config.objective != "emotion":
+        changed.append(f"objective: emotion → {config.objective}")
     asked = config.protocol
     named = get_protocol(asked.name or preset.protocol)
     if named.name != preset.protocol:
@@ -309,7 +324,8 @@ def _refuse_idle(system: System, config: TrainConfig, protocol: Protocol) -> Non
     if config.protocol.n_folds and not protocol.scheme.endswith(("kfold", "parts")):
         raise UserError(f"protocol.n_folds has no meaning for {protocol.scheme}, which has one fold for each")
     if config.fold.patience and protocol.selection == "last":
-        raise UserError("fold.patience waits for a better validation UAR, but fold.selection is last")
+        score = OBJECTIVES[config.objective].score
+        raise UserError(f"fold.patience waits for a better validation {score}, but fold.selection is last")
     held_out = protocol.validation not in ("none", "test")
     if config.refit and (not held_out or protocol.selection != "best" or system.closed_form):
         raise UserError(
@@ -335,26 +351,18 @@ def make_plan(
     preset, protocol, deviations = resolved.preset, resolved.protocol, resolved.deviations
     first = next(iter(stores.values()))
     manifest = first.manifest()
-    emotions = manifest["emotion"].to_pylist()
-    labels = system.labels(get_label_set(protocol.label_set, emotions, EMOTIONS))
-    classes = labels.classes
+    objective = OBJECTIVES[config.objective]
+    task = objective.task(system, manifest, protocol.label_set)
     failed = {name for store in stores.values() for name in store.errors()["utterance_id"].to_pylist()}
-    examples = _usable(system, manifest, labels, failed, protocol)
+    examples = _usable(task.examples, manifest, failed, protocol)
     if not len(examples):
         limit = f" in {protocol.scenario} speech" if protocol.scenario else ""
-        raise UserError(
-            f"no utterance of corpus {config.corpus!r} has one of the classes {', '.join(classes)}{limit}"
-        )
+        raise UserError(f"no utterance of corpus {config.corpus!r} has {task.wanted}{limit}")
     rows, first_example, row_of = np.unique(examples.row, return_index=True, return_inverse=True)
     testable = np.bincount(row_of, weights=~examples.train_only) > 0
-    folds = make_folds(
-        manifest,
-        rows,
-        examples.target[first_example].argmax(1).tolist(),
-        protocol,
-        classes,
-        train_only=~testable,
-    )
+    ids = manifest["utterance_id"].take(pa.array(rows)).to_pylist()
+    fold_classes = objective.fold_classes(examples.target[first_example], ids, task.names)
+    folds = make_folds(manifest, rows, fold_classes[0], protocol, fold_classes[1], train_only=~testable)
     leaks = check_leaks(
         manifest,
         folds,
@@ -365,9 +373,7 @@ def make_plan(
         selection_on_test=protocol.validation == "test",
         reads_words=system.reads_words or any(reads_words(view) for view in preset.views),
     )
-    if left_out := unmapped(emotions, labels):
-        counted = ", ".join(f"{emotion} {count}" for emotion, count in left_out.items())
-        leaks = replace(leaks, notes=(*leaks.notes, f"utterances without one of the classes: {counted}"))
+    leaks = replace(leaks, notes=(*leaks.notes, *task.notes))
     leaks.require_named()
     chosen = _chosen(folds, config.protocol.only_folds)
     if len(chosen) < len(folds):
@@ -379,16 +385,20 @@ def make_plan(
             f"{len(failed)} utterances without features were left out, their media being unreadable",
         )
     shapes = {view: tuple(store.info["shape"]) for view, store in stores.items()}
-    build_model(config.system, num_classes=len(classes), **{**system.sizes(shapes, {}), **preset.model})
+    arguments = dict(preset.model)
+    if config.objective != "emotion":
+        arguments["objective"] = config.objective
+    build_model(config.system, num_classes=len(task.names), **{**system.sizes(shapes, {}), **arguments})
     metadata = manifest.schema.metadata or {}
     plan = Plan(
         run=run,
         system=config.system,
+        objective=config.objective,
         preset=preset,
         protocol=protocol,
         deviations=deviations,
-        classes=classes,
-        arguments=preset.model,
+        classes=task.names,
+        arguments=arguments,
         settings=FoldSettings(
             epochs=preset.epochs,
             patience=preset.patience or 0,
@@ -405,6 +415,7 @@ def make_plan(
         examples=examples,
         about={
             "corpus": config.corpus,
+            "objective": config.objective,
             "preset": config.preset,
             "protocol": protocol.description,
             "protocol_name": protocol.name,
@@ -424,11 +435,8 @@ def split_specs(text: str) -> list[str]:
     return [str(spec) for spec in parse_specs(text)]
 
 
-def _usable(
-    system: System, manifest: pa.Table, labels: LabelSet, failed: set[str], protocol: Protocol
-) -> Examples:
-    """The system's examples in the protocol's scenario, without those whose media could not be read."""
-    examples = Examples.from_table(system.examples(manifest, labels))
+def _usable(examples: Examples, manifest: pa.Table, failed: set[str], protocol: Protocol) -> Examples:
+    """The examples in the protocol's scenario, without those whose media could not be read."""
     ids, scenarios = (manifest[name].to_pylist() for name in ("utterance_id", "scenario"))
     keep = [
         index

@@ -29,7 +29,8 @@ from ser_models.shards.store import ShardStore
 from ser_models.training.batches import mix
 from ser_models.training.checkpoints import remove_state
 from ser_models.training.data import Features
-from ser_models.training.fold import Fit, Source, agreed, fit_fold, quiet_uar, score, utterance_scores
+from ser_models.training.fold import Fit, Source, agreed, fit_fold, score
+from ser_models.training.objectives import OBJECTIVES, per_utterance
 from ser_models.training.plan import Plan
 from ser_models.training.progress import Event, Report
 from ser_models.training.stream import StreamedFeatures
@@ -144,8 +145,6 @@ def _run_fold(
         return
     _save(plan, places.join(folder, "model"), trained, fold, seed, fold.train)
     places.write_table(places.join(folder, "predictions.parquet"), pa.concat_tables(predictions))
-    labels = plan.examples.of(fold.train, training=True).target.argmax(1)
-    counts = np.bincount(labels, minlength=len(plan.classes)).tolist()
     speakers = manifest["speaker"].take(pa.array(fold.test)).unique().to_pylist()
     write_json(
         places.join(folder, "fold.json"),
@@ -157,7 +156,7 @@ def _run_fold(
             "epochs": fit.epochs,
             "selection": plan.protocol.selection,
             "history": fit.history,
-            "train_class_counts": dict(zip(plan.classes, counts, strict=True)),
+            **_training_facts(plan, fold.train),
             "counts": _counts(fold),
             "test_speakers": sorted(speaker for speaker in speakers if speaker is not None),
             "seconds": time.perf_counter() - began,
@@ -165,8 +164,7 @@ def _run_fold(
         },
     )
     _tidy(folder)
-    text = _summary(predictions[-1], fit)
-    report(Event(seed, fold.index, "done", fit.epochs, text))
+    report(Event(seed, fold.index, "done", fit.epochs, _summary(plan, predictions[-1], fit)))
 
 
 def _fit(
@@ -189,11 +187,10 @@ def _fit(
     arguments = {**system.sizes(source.shapes, fitted), **plan.arguments}
     net = build_model(plan.system, num_classes=len(plan.classes), **arguments)
 
+    objective = OBJECTIVES[plan.objective]
+
     def on_epoch(entry: dict[str, float]) -> None:
-        text = f"loss {entry['train_loss']:.3f}"
-        if "validation_uar" in entry:
-            text += f", validation UAR {entry['validation_uar']:.3f}"
-        report(Event(seed, fold.index, "epoch", int(entry["epoch"]), text))
+        report(Event(seed, fold.index, "epoch", int(entry["epoch"]), objective.epoch_text(entry)))
 
     fit = fit_fold(
         system,
@@ -207,6 +204,7 @@ def _fit(
         state_folder=places.join(folder, "state"),
         device=device,
         on_epoch=on_epoch,
+        objective=objective,
     )
     return Trained(fit, fitted, arguments)
 
@@ -223,12 +221,11 @@ def _predict(
 ) -> pa.Table:
     """Score one part of a fold; one row per utterance."""
     examples = plan.examples.of(getattr(fold, part), training=False)
-    logits, target = score(
+    scores, target = score(
         trained.fit.net, source, examples, trained.fitted, plan.settings.batch_size, device
     )
-    rows, probabilities, targets = utterance_scores(
-        logits, target, examples.row, get_system(plan.system).aggregate
-    )
+    objective = OBJECTIVES[plan.objective]
+    rows, predictions = objective.predict(scores, examples.row, get_system(plan.system).aggregate)
     taken = manifest.take(pa.array(rows))
     count = len(rows)
     names = ("speaker", "session", "gender", "language", "intensity", "scenario")
@@ -239,10 +236,7 @@ def _predict(
         "fold": pa.array([fold.index] * count, pa.int32()),
         "seed": pa.array([seed] * count, pa.int32()),
         **{name: taken[name] for name in names},
-        "target": pa.array(targets.astype(np.float32).tolist(), pa.list_(pa.float32())),
-        "label": pa.array(targets.argmax(1), pa.int32()),
-        "prediction": pa.array(probabilities.argmax(1), pa.int32()),
-        "probabilities": pa.array(probabilities.astype(np.float32).tolist(), pa.list_(pa.float32())),
+        **objective.columns(predictions, per_utterance(target, examples.row)),
     }
     protocol = {"system": plan.system, **plan.about}
     return pa.table(columns).replace_schema_metadata(
@@ -253,6 +247,7 @@ def _predict(
 def _save(plan: Plan, folder: str, trained: Trained, fold: Fold, seed: int, train: Rows) -> None:
     about = {
         **plan.about,
+        **_training_facts(plan, train),
         "fold": fold.index,
         "seed": seed,
         "test_units": list(fold.test_units),
@@ -281,9 +276,14 @@ def _counts(fold: Fold) -> dict[str, int]:
     return {"train": len(fold.train), "validation": len(fold.validation), "test": len(fold.test)}
 
 
-def _summary(predictions: pa.Table, fit: Fit) -> str:
-    label, prediction = (predictions[name].to_numpy() for name in ("label", "prediction"))
-    text = f"test UAR {quiet_uar(label, prediction):.3f} on {len(label)} utterances"
+def _training_facts(plan: Plan, train: Rows) -> dict[str, Any]:
+    """What is known of the targets of a training part."""
+    target = plan.examples.of(train, training=True).target
+    return OBJECTIVES[plan.objective].training_facts(target, plan.classes)
+
+
+def _summary(plan: Plan, predictions: pa.Table, fit: Fit) -> str:
+    text = f"{OBJECTIVES[plan.objective].test_text(predictions)} on {predictions.num_rows} utterances"
     return text + (f", epoch {fit.selected_epoch} of {fit.epochs}" if fit.selected_epoch else "")
 
 

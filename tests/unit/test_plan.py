@@ -14,7 +14,7 @@ from ser_models.errors import UserError, WorkError
 from ser_models.models import get_system
 from ser_models.protocols import ledger
 from ser_models.training.cross_validation import cross_validate
-from ser_models.training.fold import utterance_scores
+from ser_models.training.objectives import OBJECTIVES, per_utterance
 from ser_models.training.plan import FeatureConfig, FoldConfig, ProtocolConfig, TrainConfig, resolve_preset
 
 
@@ -251,11 +251,12 @@ def test_segments_are_joined_as_the_system_says() -> None:
     logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]])
     target = np.eye(2, dtype=np.float32)[[0, 0, 1]]
     rows = np.array([4, 4, 9])
-    utterances, probabilities, targets = utterance_scores(logits.numpy(), target, rows, "mean_softmax")
-    assert utterances.tolist() == [4, 9] and targets.tolist() == [[1, 0], [0, 1]]
+    predict = OBJECTIVES["emotion"].predict
+    utterances, probabilities = predict(logits.numpy(), rows, "mean_softmax")
+    assert utterances.tolist() == [4, 9] and per_utterance(target, rows).tolist() == [[1, 0], [0, 1]]
     expected = logits[:2].softmax(1).mean(0)
     np.testing.assert_allclose(probabilities[0], expected, atol=1e-6)
-    logit_means = utterance_scores(logits.numpy(), target, rows, "mean_logit")[1]
+    logit_means = predict(logits.numpy(), rows, "mean_logit")[1]
     np.testing.assert_allclose(logit_means[0], logits[:2].mean(0).softmax(0), atol=1e-6)
-    log_means = utterance_scores(logits.numpy(), target, rows, "mean_log_softmax")[1]
+    log_means = predict(logits.numpy(), rows, "mean_log_softmax")[1]
     np.testing.assert_allclose(log_means[0], logits[:2].log_softmax(1).mean(0).softmax(0), atol=1e-6)
