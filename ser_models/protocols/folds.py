@@ -11,7 +11,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -197,6 +197,7 @@ def make_folds(
     Args:
         manifest: the corpus, or two corpora one after the other for ``cross-corpus``.
         rows: the rows that take part, ascending (those whose emotion is in the label set and whose features exist).
+            Altered copies of utterances are never tested; they are trained on where their parent is.
         labels: class index of each of ``rows``.
         protocol: the division.
         class_names: for warnings.
@@ -210,6 +211,13 @@ def make_folds(
         raise UserError(f"unknown fold scheme {protocol.scheme!r}; allowed: {', '.join(SCHEMES)}")
     taken = manifest.take(pa.array(rows))
     label_array = np.asarray(labels)
+    original = taken["parent"].is_null().to_numpy()
+    if not original.all():
+        kept = None if train_only is None else train_only[original]
+        folds = make_folds(
+            manifest, rows[original], label_array[original].tolist(), protocol, class_names, train_only=kept
+        )
+        return [_with_copies(fold, manifest, rows[~original]) for fold in folds]
     common = Common(taken)
     general = _one_class_speakers(taken, label_array, class_names)
     folds = []
@@ -405,6 +413,14 @@ def _inner_validation(taken: pa.Table, rest: Rows, test: Rows, protocol: Protoco
         if missing_genders:
             warnings.append(f"no {_list(sorted(missing_genders))} speaker in the validation part")
     return rest[np.isin(groups[rest], chosen)], warnings
+
+
+def _with_copies(fold: Fold, manifest: pa.Table, copies: Rows) -> Fold:
+    """Add the altered copies of training utterances to the training part; others take no part."""
+    training = set(manifest["utterance_id"].take(pa.array(fold.train)).to_pylist())
+    parents = manifest["parent"].take(pa.array(copies)).to_pylist()
+    own = copies[[parent in training for parent in parents]]
+    return replace(fold, train=np.union1d(fold.train, own))
 
 
 def _missing_classes(

@@ -233,6 +233,21 @@ def test_utterances_that_may_only_be_trained_on_are_never_tested() -> None:
         assert only[fold.train].any()
 
 
+def test_copies_are_trained_on_where_their_parent_is_and_never_tested() -> None:
+    originals = iemocap().to_pylist()
+    copies = [
+        row | {"utterance_id": f"{row['utterance_id']}@vtlp-1", "parent": row["utterance_id"]}
+        for row in originals
+    ]
+    manifest = manifest_of(sorted(originals + copies, key=lambda row: row["utterance_id"]))
+    plain = divide(iemocap(), "amh-published")
+    for fold, without in zip(divide(manifest, "amh-published"), plain, strict=True):
+        assert len(fold.train) == 2 * len(without.train)
+        assert column(manifest, "parent", fold.test) == column(manifest, "parent", fold.validation) == {None}
+        assert len(fold.test) == len(without.test)
+    assert "parent" not in {finding.leak for finding in check(manifest, "amh-published").findings}
+
+
 def test_speakers_with_one_class_are_said() -> None:
     rows = iemocap().to_pylist()
     for row in rows:
