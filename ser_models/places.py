@@ -10,7 +10,7 @@ import os
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import fsspec
 import pyarrow as pa
@@ -23,6 +23,15 @@ PARTIAL_SUFFIX = ".partial"
 """Files being written end in this; one left behind by a killed process may be deleted."""
 
 _PROTOCOLS = {"s3": "s3fs", "gs": "gcsfs"}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "s3": {
+        # With it, s3fs answers from a listing made before another worker wrote its object.
+        "use_listings_cache": False,
+        # Many workers at once are told to slow down: wait longer each time, and not give up after five times.
+        "config_kwargs": {"retries": {"mode": "standard", "max_attempts": 10}},
+    },
+    "gs": {},
+}
 
 
 def is_remote(uri: str) -> bool:
@@ -42,10 +51,8 @@ def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     if protocol not in _PROTOCOLS:
         allowed = ", ".join(f"{name}://" for name in _PROTOCOLS)
         raise UserError(f"{uri!r}: unknown place '{protocol}://'; allowed are a local path, {allowed}")
-    # Without this, s3fs answers from a listing made before another worker wrote its object.
-    options = {"use_listings_cache": False} if protocol == "s3" else {}
     try:
-        return fsspec.filesystem(protocol, **options), path.rstrip("/")
+        return fsspec.filesystem(protocol, **_OPTIONS[protocol]), path.rstrip("/")
     except ImportError as error:
         package = _PROTOCOLS[protocol]
         raise UserError(f"{uri!r} needs the package {package}: pip install {package}") from error

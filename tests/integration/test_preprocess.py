@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from faulty_proxy import FaultyProxy
 
 from ser_models import places
 from ser_models.corpora import load_corpus
@@ -294,3 +295,39 @@ def test_s3_in_and_out(corpus: Path, undisturbed: Path, s3_bucket: str, tmp_path
         assert sorted(table.ids) == sorted(local.open(str(tmp_path / "other")).ids)
     names = places.list_names(find_store(f"{s3_bucket}/shards", "ravdess", "mfcc").uri)
     assert not [name for name in names if name.endswith(places.PARTIAL_SUFFIX)]
+
+
+def test_an_overloaded_s3_costs_time_and_nothing_else(
+    corpus: Path, undisturbed: Path, s3_endpoint: str, s3_bucket: str, tmp_path: Path
+) -> None:
+    for path in corpus.rglob("*.wav"):
+        places.write_bytes(f"{s3_bucket}/corpus/{path.relative_to(corpus)}", path.read_bytes())
+    proxy = FaultyProxy(s3_endpoint, slow_down=10, reset_before=3, reset_after=3)
+    try:
+        done = subprocess.run(
+            command(
+                f"{s3_bucket}/corpus",
+                f"{s3_bucket}/shards",
+                "--views",
+                VIEWS,
+                "--shards",
+                "8",
+                "--workers",
+                "2",
+            ),
+            env=environment() | {"AWS_ENDPOINT_URL": proxy.url, "SER_CACHE": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+    finally:
+        proxy.close()
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert all(count > 0 for count in proxy.spoiled.values()), proxy.spoiled
+    for spec in VIEWS.split(","):
+        remote = find_store(f"{s3_bucket}/shards", "ravdess", spec)
+        local = find_store(str(undisturbed), "ravdess", spec)
+        assert remote.info["rows"] == local.info["rows"] and remote.info["errors"] == 0
+        assert [places.read_bytes(uri) for uri in remote.shard_uris] == [
+            places.read_bytes(uri) for uri in local.shard_uris
+        ]
