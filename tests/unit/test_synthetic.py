@@ -1,19 +1,18 @@
-"""Synthetic corpora: the same bytes for the same settings, never taken for recordings, learnable by ear."""
+"""Synthetic corpora: the same bytes for the same settings, and never taken for recordings."""
 
+import dataclasses
 import hashlib
-import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
-from scipy.signal import lfilter
 
-from ser_models.corpora import EMOTIONS, load_corpus, parse_corpus
+from ser_models.corpora import load_corpus, parse_corpus
 from ser_models.corpora.marker import MARKER_NAME
-from ser_models.corpora.prosody import EMOTION_DELIVERY, draw_voice
-from ser_models.corpora.speech import Delivery, _resonate, random_generator, synthesise
-from ser_models.corpora.synthetic import LAYOUTS, Settings, generate, main, render
+from ser_models.corpora.synthetic import LAYOUTS, Settings, generate
+from ser_models.corpora.synthetic.__main__ import main
 from ser_models.errors import UserError
 
 SMALL = Settings(speakers=2, utterances=8, seconds=0.5, sample_rate=8000)
@@ -58,28 +57,11 @@ def test_no_two_recordings_are_equal(tmp_path: Path):
     assert len(set(found.values())) == len(found) == 16
 
 
-def test_the_full_layout_has_the_published_proportions():
-    items = LAYOUTS["ravdess"](Settings(speakers=24, utterances=60))
-    assert len({item.path for item in items}) == 1440
-    assert sum(item.emotion == "neutral" for item in items) == 96
-    assert {sum(item.emotion == emotion for item in items) for emotion in ("calm", "angry", "sad")} == {192}
-    assert {item.gender for item in items if int(item.speaker) % 2} == {"male"}
-
-
-def test_few_utterances_are_spread_over_all_emotions():
-    items = LAYOUTS["ravdess"](Settings(speakers=1, utterances=8))
-    assert len({item.emotion for item in items}) == 8
-
-
 def test_chosen_emotions_only(tmp_path: Path):
     generate(
         "ravdess", str(tmp_path), Settings(speakers=1, utterances=6, emotions=("sad", "angry"), seconds=0.3)
     )
     assert sorted(load_corpus("ravdess", str(tmp_path))["emotion"].to_pylist()) == ["angry"] * 3 + ["sad"] * 3
-
-
-def test_every_canonical_emotion_but_other_can_be_spoken():
-    assert set(EMOTION_DELIVERY) == set(EMOTIONS) - {"other"}
 
 
 def test_the_manifest_calls_the_corpus_synthetic(tmp_path: Path):
@@ -106,7 +88,7 @@ def test_a_killed_generation_is_flagged_incomplete_and_can_be_continued(tmp_path
     def die(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ser_models.corpora.synthetic.render", die)
+    monkeypatch.setattr("ser_models.corpora.synthetic.acted.render_wav", die)
     with pytest.raises(KeyboardInterrupt):
         generate("ravdess", str(tmp_path / "a"), SMALL)
     assert (tmp_path / "a" / MARKER_NAME).exists()
@@ -156,13 +138,44 @@ def test_a_damaged_marker_is_named(tmp_path: Path):
         (["--sample-rate", "10"], "sample_rate 10 must lie"),
         (["--speakers", "many"], "invalid int value"),
         (["--noise", "1"], "unrecognized arguments"),
+        (["--emotions", "sad,sad"], "emotions sad, sad: each may be given once"),
     ],
 )
 def test_impossible_settings_are_refused_in_one_line(tmp_path: Path, arguments, message):
+    refuses("ravdess", tmp_path / "out", arguments, message)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("enterface", [], "no synthetic layout 'enterface'; known: iemocap, meld, ravdess"),
+        ("iemocap", ["--speakers", "3"], "speakers 3 must be even"),
+        ("iemocap", ["--speakers", "12"], "speakers 12 must lie between 2 and 10 in the layout of iemocap"),
+        ("iemocap", ["--utterances", "1000"], "utterances 1000 must lie between 1 and 168"),
+        ("iemocap", ["--emotions", "calm"], "iemocap has no emotion 'calm'; it has neutral, frustrated"),
+        ("meld", ["--speakers", "1"], "speakers 1 must lie between 2 and 60"),
+        ("meld", ["--utterances", "7"], "utterances 7 must lie between 8 and 1000"),
+        ("emodb", ["--utterances", "71"], "utterances 71 must lie between 1 and 70"),
+        ("emodb", ["--video"], "emodb has no pictures; with them: iemocap, meld, ravdess, savee"),
+        (
+            "meld",
+            ["--sample-rate", "5000"],
+            "sample_rate 5000 is none of a film .* choose one of them or no video",
+        ),
+        ("savee", ["--speakers", "5"], "speakers 5 must lie between 1 and 4"),
+        ("casia", ["--emotions", "disgusted"], "casia has no emotion 'disgusted'"),
+        ("emovo", ["--speakers", "0"], "speakers 0 must lie between 1 and 6"),
+    ],
+)
+def test_each_layout_says_what_it_can_hold(tmp_path: Path, name, arguments, message):
+    refuses(name, tmp_path / "out", arguments, message)
+
+
+def refuses(name: str, out: Path, arguments: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        main(["ravdess", str(tmp_path / "out"), *arguments])
+        main([name, str(out), *arguments])
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "out").exists()
+    assert not out.exists()
 
 
 def test_the_command_writes_what_it_says(tmp_path: Path, capsys):
@@ -172,71 +185,33 @@ def test_the_command_writes_what_it_says(tmp_path: Path, capsys):
     assert load_corpus("ravdess", str(tmp_path)).num_rows == 2
 
 
-# The signals
+def test_what_is_not_given_comes_from_the_layout(tmp_path: Path):
+    assert main(["casia", str(tmp_path), "--utterances", "1", "--seconds", "0.3"]) == 0
+    assert load_corpus("casia", str(tmp_path)).num_rows == LAYOUTS["casia"].defaults.speakers == 4
 
 
-def test_resonators_that_stand_still_filter_like_the_recursive_form():
-    source = np.random.default_rng(0).standard_normal(16000)
-    frequencies = np.array([730.0, 1090.0, 2440.0, 3500.0, 4500.0])
-    expected = source
-    for frequency, bandwidth in zip(frequencies, (70.0, 100.0, 150.0, 250.0, 350.0), strict=True):
-        radius = np.exp(-np.pi * bandwidth / 16000)
-        b, c = 2 * radius * np.cos(2 * np.pi * frequency / 16000), -(radius**2)
-        expected = lfilter([1 - b - c], [1, -b, -c], expected)
-    found = _resonate(source, np.tile(frequencies, (100, 1)), 16000)
-    # The response is cut off after 40 ms, where the narrowest resonator (70 Hz) has fallen by 76 dB.
-    assert np.max(np.abs(found - expected)) < 1e-2 * np.max(np.abs(expected))
+def test_help_names_every_layout_with_its_defaults(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    for name, layout in LAYOUTS.items():
+        assert f"{name:<8} {layout.defaults.speakers:>2} speakers" in text
 
 
-def speak(delivery: Delivery, *, speaker: str = "01", gender: str = "male", rate: int = 16000) -> np.ndarray:
-    syllables = (("none", "a"), ("hum", "i"), ("none", "u")) * 2
-    voice = draw_voice(0, speaker, gender)
-    random = random_generator("test")
-    return synthesise(syllables, voice, delivery, seconds=2.0, sample_rate=rate, random=random)
-
-
-def pitch_of(signal: np.ndarray, rate: int) -> float:
-    """Median over voiced frames of the lag with the highest autocorrelation, Hz."""
-    frames = np.lib.stride_tricks.sliding_window_view(signal, 1024)[::512]
-    loud = frames[np.std(frames, axis=1) > 0.5 * np.std(signal)]
-    power = np.abs(np.fft.rfft(loud, 2048, axis=1)) ** 2
-    correlation = np.fft.irfft(power, axis=1)
-    shortest, longest = rate // 450, rate // 70
-    return float(np.median(rate / (shortest + correlation[:, shortest:longest].argmax(axis=1))))
-
-
-@pytest.mark.parametrize("rate", [4000, 8000, 16000, 48000])
-@pytest.mark.parametrize("emotion", ["angry", "sad"])
-def test_samples_are_finite_and_within_range_at_any_rate(emotion, rate):
-    signal = speak(EMOTION_DELIVERY[emotion], rate=rate)
-    assert np.isfinite(signal).all()
-    assert 0.01 < np.abs(signal).max() <= 0.98
-
-
-def test_pitch_follows_the_delivery_and_the_voice():
-    flat = Delivery(pitch_range=0.0, slope=0.0)
-    high = Delivery(pitch=7.0, pitch_range=0.0, slope=0.0)
-    ratio = pitch_of(speak(high), 16000) / pitch_of(speak(flat), 16000)
-    assert ratio == pytest.approx(2 ** (7 / 12), rel=0.05)  # one lag at 16 kHz is about 1 %
-    assert pitch_of(speak(flat, speaker="02", gender="female"), 16000) > 1.3 * pitch_of(speak(flat), 16000)
-
-
-def test_rate_level_and_tilt_follow_the_delivery():
-    plain = speak(Delivery(pauses=0.0))
-    fast = speak(Delivery(pauses=0.0, rate=1.25))
-    assert len(fast) / len(plain) == pytest.approx(0.2 + 0.8 / 1.25, rel=0.01)
-    loud = speak(Delivery(pauses=0.0, level=-6.0))
-    assert np.std(loud) / np.std(plain) == pytest.approx(0.5, rel=0.05)
-    above = np.fft.rfftfreq(len(plain), 1 / 16000) > 2000
-    bright, dark = (
-        np.sum(np.abs(np.fft.rfft(speak(Delivery(pauses=0.0, tilt=tilt)))[above]) ** 2)
-        for tilt in (-6.0, 6.0)
+def test_the_module_is_a_command_that_ends_with_two_for_a_mistake(tmp_path: Path):
+    command = [sys.executable, "-m", "ser_models.corpora.synthetic", "ravdess", str(tmp_path / "out")]
+    done = subprocess.run(
+        [*command, "--speakers", "25"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    assert bright > 2 * dark
+    assert done.returncode == 2
+    assert done.stderr.startswith("python -m ser_models.corpora.synthetic: speakers 25 must lie")
+    assert done.stderr.count("\n") == 1
 
 
-def test_files_are_mono_sixteen_bit_wav_of_the_asked_rate():
-    item = LAYOUTS["ravdess"](SMALL)[0]
-    with soundfile.SoundFile(io.BytesIO(render(item, SMALL))) as sound:
-        assert (sound.samplerate, sound.channels, sound.subtype, sound.format) == (8000, 1, "PCM_16", "WAV")
-        assert sound.frames / 8000 == pytest.approx(0.5, rel=0.5)
+def test_settings_with_and_without_pictures_need_folders_of_their_own(tmp_path: Path):
+    generate("ravdess", str(tmp_path), SMALL)
+    with pytest.raises(UserError, match="other settings"):
+        generate("ravdess", str(tmp_path), dataclasses.replace(SMALL, video=True))
