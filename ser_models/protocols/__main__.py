@@ -33,7 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command == "list":
         console.print(_protocols())
         return 0
-    manifest = pa.concat_tables([load_manifest(uri).replace_schema_metadata() for uri in arguments.manifests])
+    manifests = [load_manifest(uri) for uri in arguments.manifests]
+    for uri, table in zip(arguments.manifests, manifests, strict=True):
+        if (table.schema.metadata or {}).get(b"synthetic") == b"true":
+            console.print(f"SYNTHETIC: {uri} describes generated recordings")
+    manifest = pa.concat_tables([table.replace_schema_metadata() for table in manifests])
     media = _media(arguments.media)
     if arguments.folds:
         named: tuple[str, ...] = ()
