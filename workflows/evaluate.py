@@ -2,11 +2,13 @@
 
 One run: python workflows/evaluate.py RUN
 Several: python workflows/evaluate.py RUN_A RUN_B --output FOLDER (same corpus, classes and preset)
+Runs on emotion and runs on dimensions get a table each.
 """
 
 from ser_models import cli
 from ser_models.evaluation import (
     EvaluateConfig,
+    by_objective,
     check_comparable,
     compare,
     print_comparison,
@@ -22,16 +24,22 @@ def main(config: EvaluateConfig) -> None:
     """Read all runs, refuse what does not belong in one table, then write."""
     runs = [read_run(uri, allow_incomplete=config.allow_incomplete) for uri in config.runs]
     check_comparable(runs)
-    summaries = [
-        summarise(run, level=config.level, resamples=config.resamples, seed=config.seed) for run in runs
+    summaries = {
+        run.uri: summarise(run, level=config.level, resamples=config.resamples, seed=config.seed)
+        for run in runs
+    }
+    tables = [
+        compare(alike, [summaries[run.uri] for run in alike], seed=config.seed)
+        for alike in by_objective(runs)
     ]
-    comparison = compare(runs, summaries, seed=config.seed)
-    print_comparison(comparison)
-    for run, summary in zip(runs, summaries, strict=True):
-        save_metrics(run, summary)
-        print(save_report(run, summary))
+    for table in tables:
+        print_comparison(table)
+    for run in runs:
+        save_metrics(run, summaries[run.uri])
+        print(save_report(run, summaries[run.uri]))
     if config.output:
-        print(write_comparison(comparison, config.output))
+        for table in tables:
+            print(write_comparison(table, config.output))
 
 
 if __name__ == "__main__":

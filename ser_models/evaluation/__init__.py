@@ -8,17 +8,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ser_models.evaluation.comparison import Comparison, EvaluateConfig, check_comparable, compare
+    from ser_models.evaluation.comparability import by_objective, check_comparable
+    from ser_models.evaluation.comparison import Comparison, EvaluateConfig, compare
     from ser_models.evaluation.comparison_table import print_comparison, write_comparison
+    from ser_models.evaluation.dimension_comparison import DimensionComparison
     from ser_models.evaluation.report import save_report, write_report
-    from ser_models.evaluation.run import Run, read_run
+    from ser_models.evaluation.run import DimensionRun, Run, read_run
     from ser_models.evaluation.summary import save_metrics, summarise
 
 _HOMES = {
     "Comparison": "comparison",
+    "DimensionComparison": "dimension_comparison",
+    "DimensionRun": "run",
     "EvaluateConfig": "comparison",
     "Run": "run",
-    "check_comparable": "comparison",
+    "by_objective": "comparability",
+    "check_comparable": "comparability",
     "compare": "comparison",
     "print_comparison": "comparison_table",
     "read_run": "run",
@@ -31,8 +36,11 @@ _HOMES = {
 
 __all__ = [
     "Comparison",
+    "DimensionComparison",
+    "DimensionRun",
     "EvaluateConfig",
     "Run",
+    "by_objective",
     "check_comparable",
     "compare",
     "print_comparison",

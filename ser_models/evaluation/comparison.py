@@ -1,17 +1,17 @@
 """Several runs in one table, and whether their differences could be chance.
 
-Only what is alike is joined: one corpus, one set of classes, one preset. The difference between two runs is
-tested over units (speakers or sessions) with paired sign flips, corrected for the number of pairs.
+Only what is alike is joined: one objective, one corpus, one set of classes, one preset. The difference between two
+runs is tested over units (speakers or sessions) with paired sign flips, corrected for the number of pairs.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from ser_models.errors import UserError
-from ser_models.evaluation.comparability import check_comparable, distinct_names, notices
+from ser_models.evaluation.comparability import by_objective, check_comparable, distinct_names, notices
 from ser_models.evaluation.dimension_comparison import DimensionComparison, compare_dimensions
 from ser_models.evaluation.intervals import uar_shares
 from ser_models.evaluation.pairs import Pair, compare_pairs
@@ -24,9 +24,10 @@ class EvaluateConfig:
     """What to evaluate, and how."""
 
     runs: list[str]
-    """Run directories, local or s3://; several are joined in one table."""
+    """Run directories, local or s3://; several are joined in one table, those on dimensions in one of their own."""
     output: str | None = None
-    """Folder for comparison.html, comparison.json and comparison.csv."""
+    """Folder for comparison.html, comparison.json and comparison.csv; for runs on dimensions
+    comparison-dimensions.html and so on."""
     allow_incomplete: bool = False
     """Evaluate the finished folds of an unfinished run; the report says so."""
     level: float = 0.95
@@ -91,18 +92,34 @@ class Comparison:
     level: float
 
 
-def compare(runs: Sequence[Run], summaries: Sequence[dict[str, Any]], *, seed: int = 0) -> Comparison:
+@overload
+def compare(runs: Sequence[Run], summaries: Sequence[dict[str, Any]], *, seed: int = 0) -> Comparison: ...
+
+
+@overload
+def compare(
+    runs: Sequence[DimensionRun], summaries: Sequence[dict[str, Any]], *, seed: int = 0
+) -> DimensionComparison: ...
+
+
+def compare(
+    runs: Any, summaries: Sequence[dict[str, Any]], *, seed: int = 0
+) -> Comparison | DimensionComparison:
     """Join runs in one table and test each pair.
 
     Args:
-        runs: at least one.
+        runs: at least one, all of one objective.
         summaries: what `summarise` made of each.
         seed: of the random sign flips, used where there are too many units to count all.
 
     Raises:
-        UserError: as `check_comparable`, or two runs disagree about an utterance's label.
+        UserError: as `check_comparable`, or the objectives differ, or two runs disagree about an utterance's label.
     """
+    if len(by_objective(runs)) > 1:
+        raise UserError("runs on emotion and runs on dimensions cannot share a table; evaluate them apart")
     check_comparable(runs)
+    if isinstance(runs[0], DimensionRun):
+        return compare_dimensions(runs, summaries, seed)
     names = distinct_names(runs)
     rows = []
     for name, summary in zip(names, summaries, strict=True):

@@ -5,25 +5,32 @@ import io
 import json
 import sys
 from dataclasses import asdict, fields
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ser_models import places
-from ser_models.evaluation.comparison import Comparison, Pair, Row
-from ser_models.evaluation.report import interval, p_value, percent, render
+from ser_models.evaluation.comparison import Comparison
+from ser_models.evaluation.dimension_comparison import DimensionComparison
+from ser_models.evaluation.dimension_table import ccc_cell, dimension_runs_table, fold_cell
+from ser_models.evaluation.page import interval, p_value, percent, render
+from ser_models.evaluation.pairs import Pair
 
-COMPARISON_PAGE = "comparison.html"
+AnyComparison = Comparison | DimensionComparison
 
 _WIDTH_WITHOUT_TERMINAL = 140
 
 
-def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
+def print_comparison(comparison: AnyComparison, console: Console | None = None) -> None:
     """Print the table and the tests; what all rows share stands in the title."""
     console = console or Console(width=None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL)
     # Text objects, because Rich would take brackets in a name for its markup.
-    console.print(_runs_table(comparison))
+    if isinstance(comparison, DimensionComparison):
+        console.print(dimension_runs_table(comparison))
+    else:
+        console.print(_runs_table(comparison))
     if comparison.pairs:
         console.print(_pairs_table(comparison))
         console.print(Text(pairs_explanation(comparison)))
@@ -31,42 +38,49 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
         console.print(Text(f"Note: {notice}."))
 
 
-def write_comparison(comparison: Comparison, output: str) -> str:
-    """Write comparison.html, comparison.json and comparison.csv into a folder; returns the page's URI."""
+def write_comparison(comparison: AnyComparison, output: str) -> str:
+    """Write the table into a folder as page, JSON and CSV; returns the page's URI.
+
+    The files are comparison.html, .json and .csv, for dimensions comparison-dimensions.html, .json and .csv.
+    """
+    stem = "comparison-dimensions" if isinstance(comparison, DimensionComparison) else "comparison"
     # JSON and CSV first: where the page is, all of it is.
-    places.write_bytes(places.join(output, "comparison.json"), comparison_json(comparison).encode())
-    places.write_bytes(places.join(output, "comparison.csv"), comparison_csv(comparison).encode())
-    page = places.absolute(places.join(output, COMPARISON_PAGE))
+    places.write_bytes(places.join(output, f"{stem}.json"), comparison_json(comparison).encode())
+    places.write_bytes(places.join(output, f"{stem}.csv"), comparison_csv(comparison).encode())
+    page = places.absolute(places.join(output, f"{stem}.html"))
     places.write_bytes(page, comparison_html(comparison).encode())
     return page
 
 
-def comparison_json(comparison: Comparison) -> str:
-    """Rows, pairs and notices; shares from 0 to 1, null where undefined."""
+def comparison_json(comparison: AnyComparison) -> str:
+    """Rows, pairs and notices; UAR and the like as shares from 0 to 1, null where undefined."""
     return json.dumps(asdict(comparison), indent=2, allow_nan=False) + "\n"
 
 
-def comparison_csv(comparison: Comparison) -> str:
-    """One line per row, all columns; shares from 0 to 1, empty where undefined."""
+def comparison_csv(comparison: AnyComparison) -> str:
+    """One line per row, all columns; UAR and the like as shares from 0 to 1, empty where undefined."""
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, [field.name for field in fields(Row)], lineterminator="\n")
+    names = [field.name for field in fields(comparison.rows[0])]
+    writer = csv.DictWriter(stream, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(row) for row in comparison.rows)
     return stream.getvalue()
 
 
-def comparison_html(comparison: Comparison) -> str:
+def comparison_html(comparison: AnyComparison) -> str:
     """A self-contained page."""
-    return render(
-        "comparison.html.jinja",
-        c=comparison,
-        explanation=pairs_explanation(comparison),
-        bracket=_bracket,
-        pm=_plus_minus,
-    )
+    context: dict[str, Any] = {
+        "c": comparison,
+        "explanation": pairs_explanation(comparison),
+        "score": _score(comparison),
+        "difference": lambda pair: _difference(comparison, pair),
+    }
+    if isinstance(comparison, DimensionComparison):
+        return render("dimension_comparison.html.jinja", **context, ccc=ccc_cell, folds=fold_cell)
+    return render("comparison.html.jinja", **context, bracket=_bracket, pm=_plus_minus)
 
 
-def pairs_explanation(comparison: Comparison) -> str:
+def pairs_explanation(comparison: AnyComparison) -> str:
     """How the p values came about and how small they could have been."""
     tested = [pair for pair in comparison.pairs if pair.p is not None]
     if not tested:
@@ -128,9 +142,26 @@ def _runs_table(comparison: Comparison) -> Table:
     return table
 
 
-def _pairs_table(comparison: Comparison) -> Table:
+def _score(comparison: AnyComparison) -> str:
+    """What the pairs differ in, and in which unit."""
+    if isinstance(comparison, DimensionComparison):
+        return f"mean CCC inside each {comparison.rows[0].unit}"
+    return "UAR"
+
+
+def _difference(comparison: AnyComparison, pair: Pair) -> str:
+    if pair.difference is None:
+        return "–"
+    if isinstance(comparison, DimensionComparison):
+        return f"{pair.difference:+.3f}"
+    return f"{100 * pair.difference:+.1f}"
+
+
+def _pairs_table(comparison: AnyComparison) -> Table:
+    points = "" if isinstance(comparison, DimensionComparison) else "points; "
     table = Table(
-        title="Differences in UAR", caption=Text("points; A minus B on the utterances that both tested")
+        title=Text(f"Differences in {_score(comparison)}"),
+        caption=Text(f"{points}A minus B on the utterances that both tested"),
     )
     for heading in ("A", "B"):
         table.add_column(heading)
@@ -138,16 +169,15 @@ def _pairs_table(comparison: Comparison) -> Table:
     for heading in ("A - B", "p", "p (Holm)", "smallest p", f"{unit}s", "utterances"):
         table.add_column(heading, justify="right", no_wrap=True)
     for pair in comparison.pairs:
-        table.add_row(*(Text(cell) for cell in (pair.a, pair.b, *_pair_cells(pair))))
+        table.add_row(*(Text(cell) for cell in (pair.a, pair.b, *_pair_cells(comparison, pair))))
         if pair.note:
             table.add_row(Text(pair.note, style="italic"))
     return table
 
 
-def _pair_cells(pair: Pair) -> list[str]:
-    difference = "–" if pair.difference is None else f"{100 * pair.difference:+.1f}"
+def _pair_cells(comparison: AnyComparison, pair: Pair) -> list[str]:
     values = ("–" if p is None else p_value(p) for p in (pair.p, pair.p_holm, pair.smallest_p))
-    return [difference, *values, str(pair.units), str(pair.shared)]
+    return [_difference(comparison, pair), *values, str(pair.units), str(pair.shared)]
 
 
 def _bracket(value: float | None, low: float | None, high: float | None) -> str:

@@ -13,10 +13,14 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import numpy.typing as npt
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+Values = npt.NDArray[np.float64]
 
 # Replaced by `currentColor`, so that one figure serves light and dark pages.
 _INK = "#010203"
@@ -50,13 +54,14 @@ _STYLE: Any = {
 }
 
 
-def learning_curves(histories: Sequence[dict[str, Any]]) -> Markup | None:
-    """Loss and validation UAR per epoch: each fold a thin line, their mean a thick one, selected epochs dots.
+def learning_curves(histories: Sequence[dict[str, Any]], score_name: str = "UAR") -> Markup | None:
+    """Loss and validation score per epoch: each fold a thin line, their mean a thick one, selected epochs dots.
 
     The mean ends where the shortest fold ends; beyond, it would change its folds from epoch to epoch.
 
     Args:
         histories: the ``fold.json`` of each fold.
+        score_name: of the score that selects, ``UAR`` or ``CCC``.
 
     Returns:
         None where no fold was trained by epochs.
@@ -69,16 +74,16 @@ def learning_curves(histories: Sequence[dict[str, Any]]) -> Markup | None:
         loss, score = figure.subplots(2, 1, sharex=True)
         _curves(loss, records, "train_loss", _BLUE, "training")
         _curves(loss, records, "validation_loss", _ORANGE, "validation")
-        _curves(score, records, "validation_uar", _ORANGE, "validation", mark_selected=True)
+        _curves(score, records, f"validation_{score_name.lower()}", _ORANGE, "validation", mark_selected=True)
         loss.set_ylabel("loss")
-        score.set_ylabel("validation UAR")
+        score.set_ylabel(f"validation {score_name}")
         score.set_xlabel("epoch")
         score.xaxis.set_major_locator(MaxNLocator(integer=True))
         for axes in (loss, score):
             axes.grid(alpha=0.2)
             if axes.get_legend_handles_labels()[0]:
                 axes.legend(loc="best")
-        return _svg(figure, "Learning curves: loss and validation UAR per epoch")
+        return _svg(figure, f"Learning curves: loss and validation {score_name} per epoch")
 
 
 def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Markup:
@@ -145,6 +150,39 @@ def speaker_recalls(groups: Sequence[dict[str, Any]], pooled: float | None, chan
             axes.set_ylabel(f"{len(known)} speakers")
         figure.legend(loc="outside upper right", ncols=2)
         return _svg(figure, "UAR of each speaker, sorted")
+
+
+def agreement(target: Values, predicted: Values, names: Sequence[str]) -> Markup:
+    """Predicted against true values of each dimension as hexagons, darker where there are more; the diagonal agrees.
+
+    Args:
+        target: ``[utterances, dimensions]``.
+        predicted: ``[utterances, dimensions]``.
+        names: of the dimensions.
+    """
+    shades = LinearSegmentedColormap.from_list("shades", [to_rgba(_BLUE, 0.3), to_rgba(_BLUE, 1.0)])
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, 0.4 + 2.6 * len(names)), layout="constrained")
+        for axes, name, true, answer in zip(
+            figure.subplots(len(names), 1, squeeze=False)[:, 0], names, target.T, predicted.T, strict=True
+        ):
+            low, high = float(min(true.min(), answer.min())), float(max(true.max(), answer.max()))
+            margin = 0.04 * (high - low) or 0.5
+            limits = (low - margin, high + margin)
+            axes.hexbin(
+                true,
+                answer,
+                gridsize=30,
+                extent=(*limits, *limits),
+                mincnt=1,
+                bins="log",
+                cmap=shades,
+                linewidths=0,
+            )
+            axes.plot(limits, limits, color=_ORANGE, linewidth=1.2, linestyle="--")
+            axes.set(xlim=limits, ylim=limits, xlabel=f"true {name}", ylabel=f"predicted {name}")
+            axes.grid(alpha=0.2)
+        return _svg(figure, "Predicted against true values of each dimension")
 
 
 def _curves(

@@ -150,7 +150,7 @@ def _columns(path: str, table: pa.Table, description: Description) -> Prediction
         **{name: _strings(table[name]) for name in GROUPS},
     }
     if description.objective == "dimensions":
-        lists = {
+        lists: dict[str, Any] = {
             name: _lists(path, table[name], count, "values, one per dimension").astype(np.float64)
             for name in ("target", "predicted")
         }

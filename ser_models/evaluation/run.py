@@ -42,11 +42,11 @@ class Fold:
     """Keys: selected_epoch, epochs, selection, history, train_class_counts or train_dimensions, counts, …"""
 
 
-Rows = TypeVar("Rows", bound=Tested)
+Rows_co = TypeVar("Rows_co", bound=Tested, covariant=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnyRun(Generic[Rows]):
+class AnyRun(Generic[Rows_co]):
     """A cross-validated training, ready for evaluation: a `Run` or a `DimensionRun`."""
 
     uri: str
@@ -57,9 +57,9 @@ class AnyRun(Generic[Rows]):
     """Finished folds by seed and fold."""
     missing: tuple[str, ...]
     """Unfinished ones, such as ``seed-0/fold-3``; empty unless the caller allowed them."""
-    test: Rows
+    test: Rows_co
     """Predictions of the test parts of all folds and seeds."""
-    refit_test: Rows | None
+    refit_test: Rows_co | None
     """The same from the models trained again on training and validation part, where a run has them."""
     leaks: dict[str, Any] | None
     """``leaks.json``; None where no check was recorded."""

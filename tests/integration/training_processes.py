@@ -18,7 +18,7 @@ from ser_models.shards.store import find_store
 from ser_models.training.data import Examples, Features
 from ser_models.training.fold import FoldSettings, fit_fold, score
 
-CLASSES = LABEL_SETS["ravdess8"].classes
+LABELS = LABEL_SETS["ravdess8"]
 
 
 class PlainDescent(TIMNetSystem):
@@ -36,7 +36,7 @@ class PlainDescent(TIMNetSystem):
 
 def net_without_dropout() -> TIMNet:
     torch.manual_seed(3)
-    net = build_model("timnet", num_classes=len(CLASSES), blocks=3, dropout=0.0)
+    net = build_model("timnet", num_classes=len(LABELS.classes), blocks=3, dropout=0.0)
     assert isinstance(net, TIMNet)
     return net
 
@@ -45,7 +45,7 @@ def load(shards: str) -> tuple[Features, Examples]:
     store = find_store(shards, "ravdess", "mfcc")
     manifest: pa.Table = store.manifest()
     features = Features({"mfcc": store.open()}, manifest["utterance_id"].to_pylist())
-    return features, Examples.from_table(TIMNetSystem().examples(manifest, CLASSES))
+    return features, Examples.from_table(TIMNetSystem().examples(manifest, LABELS))
 
 
 def train_and_score(shards: str, folder: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 CLASSES = ("angry", "happy", "sad")
+DIMENSIONS = ("valence", "arousal", "dominance")
 
 SCHEMA = pa.schema(
     [
@@ -144,6 +145,40 @@ def write_run(
         "notes": ["audio was compared"],
     }
     (folder / "leaks.json").write_text(json.dumps(leaks))
+    return folder
+
+
+def write_dimension_run(folder: Path, *, random_seed: int = 0, skill: float = 0.7, **options: Any) -> Path:
+    """Write a finished run on dimensions; ``skill`` is the share of the truth in a prediction, the rest is noise."""
+    write_run(folder, random_seed=random_seed, **options)
+    generator = np.random.default_rng(random_seed)
+    for path in sorted(folder.glob("seed-*/fold-*/predictions*.parquet")):
+        table = pq.read_table(path)
+        # The truth belongs to the utterance, whatever the run.
+        truths = [
+            np.random.default_rng(list(name.encode())).uniform(1, 5, 3)
+            for name in table["utterance_id"].to_pylist()
+        ]
+        predicted = [skill * truth + (1 - skill) * generator.uniform(1, 5, 3) for truth in truths]
+        kind = pa.list_(pa.float32())
+        metadata = dict(table.schema.metadata)
+        table = table.drop_columns(["target", "label", "prediction", "probabilities"])
+        table = table.append_column("target", pa.array([list(row) for row in truths], kind))
+        table = table.append_column("predicted", pa.array([list(row) for row in predicted], kind))
+        metadata[b"classes"] = json.dumps(DIMENSIONS).encode()
+        protocol = json.loads(metadata[b"protocol"]) | {"objective": "dimensions"}
+        metadata[b"protocol"] = json.dumps(protocol).encode()
+        pq.write_table(table.replace_schema_metadata(metadata), path)
+    for path in folder.glob("seed-*/fold-*/fold.json"):
+        record = json.loads(path.read_text())
+        del record["train_class_counts"]
+        record["train_dimensions"] = {
+            name: {"mean": 3.0, "sd": 1.2, "lowest": 1.0, "highest": 5.0} for name in DIMENSIONS
+        }
+        for entry in record["history"]:
+            del entry["validation_wa"]
+            entry["validation_ccc"] = entry.pop("validation_uar")
+        path.write_text(json.dumps(record))
     return folder
 
 

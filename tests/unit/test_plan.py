@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ser_models.errors import UserError, WorkError
+from ser_models.evaluation import write_report
 from ser_models.models import get_system
 from ser_models.protocols import ledger
 from ser_models.training.cross_validation import cross_validate
@@ -103,6 +104,7 @@ def test_the_faithful_preset_names_its_leaks(synthetic_shards: str, tmp_path: Pa
     assert "1 of 10 folds were run" in leaks["deviations"]
     about = json.loads((Path(run) / "seed-0" / "fold-0" / "model" / "config.json").read_text())["about"]
     assert "speaker" in about["leaks"]
+    assert "the parts of a fold share speakers" in Path(write_report(run, allow_incomplete=True)).read_text()
 
 
 def test_a_leak_that_is_not_named_stops_the_run_before_training(

@@ -1,5 +1,6 @@
 """The report page: what it says, what it must never say, and that it stands alone."""
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,6 +11,7 @@ from run_directories import write_run
 from ser_models.evaluation import compare, read_run, summarise, write_report
 from ser_models.evaluation.comparison_table import comparison_html
 from ser_models.evaluation.report import render_report
+from ser_models.protocols.leaks import Finding, LeakReport
 
 _VOID = {"meta", "br", "link", "hr", "img"}
 
@@ -115,12 +117,19 @@ def test_a_missing_leak_check_is_told(tmp_path: Path) -> None:
 
 def test_findings_of_the_leak_check_are_shown(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
-    (folder / "leaks.json").write_text(
-        '{"preset": "clean", "protocol": "p", "named": [], "notes": [], "findings": [{"leak": "same-audio", '
-        '"count": 2, "examples": ["a = b"], "allowed": false, "where": "fold 1, training and test"}]}'
+    found = Finding(
+        leak="identical-audio",
+        parts={"training and test": 2, "validation and test": 1},
+        folds=3,
+        tested=3,
+        share=0.125,
+        examples=("a = b",),
+        allowed=False,
     )
+    report = LeakReport("clean", "p", (), (found,))
+    (folder / "leaks.json").write_text(json.dumps(report.as_dict()))
     text = Page(page_of(folder)).text
-    assert "same-audio 2 NO fold 1, training and test a = b" in text
+    assert "identical-audio 3 NO training and test 2, validation and test 1 3 12.5 % a = b" in text
 
 
 def test_a_system_without_epochs_has_no_learning_curve(tmp_path: Path) -> None:
