@@ -4,6 +4,17 @@ The defaults are the front end of TIM-Net (Code/extract_feature.py): 22.05 kHz, 
 defaults for the rest. The speed comes from tables kept per process, from a transform in single precision over
 blocks of frames that stay in the cache, and from not importing librosa, whose start-up costs a second in
 every worker.
+
+Other systems' front ends, as specs:
+
+CA-MSER (features_extraction): ``mfcc[sample_rate=16000,n_mfcc=40,hop_length=160,htk=true,preemphasis=0.97]``.
+Its librosa, if older than 0.9, reflected the signal at both ends where this one has zeros.
+
+AMH (40 coefficients of 25 ms each 10 ms under a Hamming window, with Δ and ΔΔ: 120 per frame):
+``mfcc[sample_rate=16000,n_mfcc=40,n_mels=40,n_fft=400,hop_length=160,window=hamming,deltas=2]``. The paper leaves
+the number of mel bands and the form of the differences unsaid. Our choice: 40 bands, as many as coefficients, and
+the regression over ±2 frames that HTK, Kaldi and openSMILE have by default, which is defined for one frame too
+(``librosa.feature.delta`` fits nine frames and refuses fewer).
 """
 
 import functools
@@ -12,27 +23,29 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 
 from ser_models.errors import UserError
+from ser_models.features.framing import (
+    DYNAMIC_RANGE,
+    Bank,
+    centred_frames,
+    centred_window,
+    check_positive,
+    check_preemphasis,
+    check_waveform,
+    check_window,
+    emphasise,
+    filter_bank,
+    filtered,
+    to_decibels,
+)
 from ser_models.features.media import LIBRARIES, Waveform
-
-FLOOR = 1e-10
-"""Smallest mel power (``amin`` of ``librosa.power_to_db``)."""
-
-DYNAMIC_RANGE = 80.0
-"""dB kept below the loudest mel band of the utterance (``top_db``)."""
-
-_BANDS_AT_ONCE = 16  # neighbouring triangles share their bins: an eighth of the full matrix product
-_FRAMES_AT_ONCE = 64  # 64 frames of 2048 float32 samples are 512 KiB: they stay in a core's cache
-
-_WINDOWS = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46), "rectangular": (1.0, 0.0)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mfcc:
-    """MFCCs of a waveform, [frames, n_mfcc] float32.
+    """MFCCs of a waveform, [frames, n_mfcc · (1 + deltas)] float32.
 
     With x the signal padded by n_fft/2 zeros on both sides, w the periodic window and H the mel filters
     (triangles of unit area, from 0 Hz to half the sample rate)::
@@ -74,29 +87,32 @@ class Mfcc:
     """HTK's mel scale in place of Slaney's; the filters keep unit area, as in librosa."""
     preemphasis: float = 0.0
     """Coefficient a of y[n] = x[n] − a x[n−1]; 0 is none."""
+    deltas: int = 0
+    """Orders of differences that follow the coefficients: 0, 1 (Δ) or 2 (Δ and ΔΔ, the Δ of the Δ)."""
 
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
-        for setting in ("sample_rate", "n_mfcc", "n_fft", "hop_length", "n_mels"):
-            if getattr(self, setting) < 1:
-                raise UserError(f"mfcc: {setting} must be at least 1, got {getattr(self, setting)}")
+        check_positive(
+            self.name,
+            sample_rate=self.sample_rate,
+            n_mfcc=self.n_mfcc,
+            n_fft=self.n_fft,
+            hop_length=self.hop_length,
+            n_mels=self.n_mels,
+        )
         if self.samples is not None and self.samples < 1:
             raise UserError(f"mfcc: samples must be at least 1 or none, got {self.samples}")
         if self.n_mfcc > self.n_mels:
             raise UserError(f"mfcc: n_mfcc ({self.n_mfcc}) must not exceed n_mels ({self.n_mels})")
-        if self.win_length is not None and not 1 <= self.win_length <= self.n_fft:
-            raise UserError(
-                f"mfcc: win_length must lie between 1 and n_fft ({self.n_fft}), got {self.win_length}"
-            )
-        if self.window not in _WINDOWS:
-            raise UserError(f"mfcc: window {self.window!r} is not one of {', '.join(_WINDOWS)}")
-        if not 0.0 <= self.preemphasis < 1.0:
-            raise UserError(f"mfcc: preemphasis must lie in [0, 1), got {self.preemphasis}")
+        check_window(self.name, self.window, self.win_length, self.n_fft)
+        check_preemphasis(self.name, self.preemphasis)
+        if self.deltas not in {0, 1, 2}:
+            raise UserError(f"mfcc: deltas must be 0, 1 or 2, got {self.deltas}")
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Trailing dimensions of the result."""
-        return (self.n_mfcc,)
+        return (self.n_mfcc * (1 + self.deltas),)
 
     def __call__(self, waveform: Waveform, sample_rate: int) -> NDArray[np.float32]:
         """Compute the coefficients.
@@ -106,49 +122,44 @@ class Mfcc:
             sample_rate: Hz; must be the view's own.
 
         Returns:
-            [frames, n_mfcc] float32.
+            [frames, n_mfcc · (1 + deltas)] float32.
 
         Raises:
             ValueError: another sample rate, or not a one-dimensional signal.
         """
-        if sample_rate != self.sample_rate:
-            raise ValueError(f"mfcc needs a waveform at {self.sample_rate} Hz, got {sample_rate} Hz")
-        if waveform.ndim != 1 or not len(waveform):
-            raise ValueError(f"mfcc needs a waveform [samples], got the shape {waveform.shape}")
-        if self.preemphasis:
-            waveform = np.concatenate(
-                [waveform[:1], waveform[1:] - np.float32(self.preemphasis) * waveform[:-1]]
-            )
+        check_waveform(self.name, waveform, sample_rate, self.sample_rate)
+        waveform = emphasise(waveform, self.preemphasis)
         if self.samples is not None:
             waveform = fit_length(waveform, self.samples)
-        mel = self._log_mel(waveform)
-        # In double precision: sums of 128 nearly equal floored bands lose a millesimal in single.
-        return (mel.astype(np.float64) @ _cosines(self.n_mels, self.n_mfcc)).astype(np.float32)
-
-    def _log_mel(self, waveform: Waveform) -> NDArray[np.float32]:
-        """Mel spectrogram in dB, [frames, n_mels]."""
-        half = self.n_fft // 2
-        padded = np.zeros(len(waveform) + 2 * half, dtype=np.float32)
-        padded[half : half + len(waveform)] = waveform
-        if len(padded) < self.n_fft:
-            padded = np.pad(padded, (0, self.n_fft - len(padded)))
-        frames = np.lib.stride_tricks.sliding_window_view(padded, self.n_fft)[:: self.hop_length]
-        window = _window(self.window, self.win_length or self.n_fft, self.n_fft)
-        filters = _mel_filters(self.sample_rate, self.n_fft, self.n_mels, self.htk)
-        mel = np.empty((len(frames), self.n_mels), dtype=np.float32)
-        for start in range(0, len(frames), _FRAMES_AT_ONCE):
-            block = slice(start, start + _FRAMES_AT_ONCE)
-            spectrum = scipy.fft.rfft(frames[block] * window, overwrite_x=True)
-            parts = spectrum.view(np.float32)
-            np.multiply(parts, parts, out=parts)
-            power = parts[:, 0::2] + parts[:, 1::2]
-            for bands, bins, weights in filters:
-                np.matmul(power[:, bins], weights, out=mel[block, bands])
-        np.maximum(mel, FLOOR, out=mel)
-        np.log10(mel, out=mel)
-        mel *= 10
+        frames = centred_frames(waveform, self.n_fft, self.hop_length)
+        window = centred_window(self.window, self.win_length or self.n_fft, self.n_fft)
+        bank = _mel_filters(self.sample_rate, self.n_fft, self.n_mels, self.htk)
+        mel = to_decibels(filtered(frames, window, self.n_fft, bank, self.n_mels))
         np.maximum(mel, mel.max() - DYNAMIC_RANGE, out=mel)
-        return mel
+        # In double precision: sums of 128 nearly equal floored bands lose a millesimal in single.
+        cepstra = mel.astype(np.float64) @ _cosines(self.n_mels, self.n_mfcc)
+        orders = [cepstra]
+        for _ in range(self.deltas):
+            orders.append(regression_deltas(orders[-1]))
+        return np.concatenate(orders, axis=1, dtype=np.float32)
+
+
+def regression_deltas(features: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Slope of the regression line over five frames; the first and the last frame repeat beyond the ends.
+
+    Δ[t] = Σ_{k=1,2} k (c[t + k] − c[t − k]) / 10
+
+    >>> regression_deltas(np.array([[0.0], [1.0], [2.0], [3.0], [4.0]])).ravel()
+    array([0.5, 0.8, 1. , 0.8, 0.5])
+
+    Args:
+        features: [frames, features], one frame or more.
+
+    Returns:
+        [frames, features].
+    """
+    padded = np.pad(features, ((2, 2), (0, 0)), mode="edge")
+    return (padded[3:-1] - padded[1:-3] + 2 * (padded[4:] - padded[:-4])) / 10
 
 
 def fit_length(waveform: Waveform, samples: int) -> Waveform:
@@ -167,23 +178,8 @@ def fit_length(waveform: Waveform, samples: int) -> Waveform:
 
 
 @functools.lru_cache(maxsize=16)
-def _window(kind: str, length: int, n_fft: int) -> NDArray[np.float32]:
-    """Periodic window a − b cos(2πn / length), centred in n_fft samples."""
-    offset, swing = _WINDOWS[kind]
-    values = offset - swing * np.cos(2 * math.pi * np.arange(length) / length)
-    before = (n_fft - length) // 2
-    return np.pad(values, (before, n_fft - length - before)).astype(np.float32)
-
-
-@functools.lru_cache(maxsize=16)
-def _mel_filters(
-    sample_rate: int, n_fft: int, n_mels: int, htk: bool
-) -> list[tuple[slice, slice, NDArray[np.float32]]]:
-    """Triangular filters of unit area (``librosa.filters.mel``), a few neighbouring bands at a time.
-
-    Returns:
-        The bands, the frequency bins that they touch, and the weights [bins, bands].
-    """
+def _mel_filters(sample_rate: int, n_fft: int, n_mels: int, htk: bool) -> Bank:
+    """Triangular filters of unit area (``librosa.filters.mel``)."""
     frequencies = np.fft.rfftfreq(n_fft, 1.0 / sample_rate)
     edges = _mel_to_hz(np.linspace(0.0, _hz_to_mel(sample_rate / 2, htk), n_mels + 2), htk)
     slopes = edges[:, None] - frequencies[None, :]
@@ -192,13 +188,7 @@ def _mel_filters(
     falling = slopes[2:] / widths[1:, None]
     filters = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
     filters *= (2.0 / (edges[2:] - edges[:-2]))[:, None]
-    parts = []
-    for first in range(0, n_mels, _BANDS_AT_ONCE):
-        weights = filters[first : first + _BANDS_AT_ONCE]
-        used = np.flatnonzero(weights.any(axis=0))
-        bins = slice(used[0], used[-1] + 1) if len(used) else slice(0, 0)
-        parts.append((slice(first, first + len(weights)), bins, np.ascontiguousarray(weights[:, bins].T)))
-    return parts
+    return filter_bank(filters)
 
 
 _BREAK_HZ, _HZ_PER_MEL = 1000.0, 200.0 / 3  # Slaney's scale: linear below 1 kHz, logarithmic above

@@ -114,6 +114,7 @@ class Preset:
         views: view specs, in the order in which the network reads them.
         normalise: ``none``, or ``global`` statistics of the training part.
         epochs, patience, batch_size: of training; patience None never stops early.
+        augment: what alters the training examples, in the notation of `ser_models.features.augment`.
         model: arguments of the network that differ from its defaults.
         inherited: settings taken over from the paper although they were chosen under another protocol.
     """
@@ -124,6 +125,7 @@ class Preset:
     epochs: int = 1
     patience: int | None = None
     batch_size: int = 64
+    augment: str = ""
     model: Mapping[str, Any] = field(default_factory=dict)
     inherited: tuple[str, ...] = ()
 

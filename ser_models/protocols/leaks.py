@@ -30,6 +30,7 @@ LEAKS = {
     "script": "the parts of a fold share scripts, and what the system reads knows words",
     "text": f"transcripts of {MIN_WORDS} words or more occur in two parts, equal or nearly so, and what the system "
     "reads knows words",
+    "pretrained-on-corpus": "an encoder was trained on the corpus that it is tested on",
     "selection-on-test": "the test part selects the epoch or the model",
     "fitted-outside-training": "a scaler or vocabulary was fitted on more than the training part",
 }
@@ -133,6 +134,7 @@ def check_leaks(
     media: pa.Table | None,
     selection_on_test: bool = False,
     reads_words: bool = False,
+    pretrained: Sequence[str] = (),
 ) -> LeakReport:
     """Compare the parts of every fold.
 
@@ -147,6 +149,7 @@ def check_leaks(
         selection_on_test: whether the protocol selects on the test part.
         reads_words: whether the system reads transcripts, or audio through an encoder trained to recognise speech.
             Where it does not, repeated texts are told in a note.
+        pretrained: views whose encoder is known to have been trained on this corpus.
 
     Raises:
         UserError: ``named`` holds an unknown leak.
@@ -172,13 +175,15 @@ def check_leaks(
             )
         elif finding:
             findings.append(finding)
-    if selection_on_test:
-        tested = sum(len(fold.test) for fold in folds)
-        parts = {"validation = test": len(folds)}
-        allowed = "selection-on-test" in named
-        findings.append(
-            Finding("selection-on-test", parts, len(folds), tested, 1.0, ("every fold",), allowed)
-        )
+    tested = sum(len(fold.test) for fold in folds)
+    everywhere = {
+        "pretrained-on-corpus": ("pre-training and test", tuple(pretrained)),
+        "selection-on-test": ("validation = test", ("every fold",) if selection_on_test else ()),
+    }
+    for leak, (where, examples) in everywhere.items():
+        if examples:
+            shared = {where: len(folds)}
+            findings.append(Finding(leak, shared, len(folds), tested, 1.0, examples, leak in named))
     return LeakReport(preset, protocol, named, tuple(findings), tuple(dict.fromkeys(notes)))
 
 

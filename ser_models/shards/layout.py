@@ -12,15 +12,17 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ser_models import places
+from ser_models.errors import UserError
 from ser_models.features import twins
-from ser_models.features.views import View, ViewSpec
+from ser_models.features.views import Encoder, View, ViewSpec, is_encoder
+from ser_models.shards.copies import copies_mark
 
 MANIFEST = "_manifest.json"
 """What the folder holds, written last: where it exists, the folder is complete."""
@@ -32,6 +34,13 @@ ERRORS = "_errors.parquet"
 """The utterances that could not be read, and why."""
 CURRENT = "_current.json"
 """Beside the fingerprints: spec → fingerprint of the latest run, for readers that name only the spec."""
+
+SOURCES: Mapping[str, tuple[str, ...]] = {
+    "audio": ("audio", "start", "end"),
+    "video": ("video", "video_start", "video_end", "video_region"),
+    "text": ("text",),
+}
+"""The columns of the manifest that a view of each source reads."""
 
 MEDIA_SCHEMA: pa.Schema = pa.schema(
     [
@@ -46,6 +55,7 @@ MEDIA_SCHEMA: pa.Schema = pa.schema(
 ERRORS_SCHEMA: pa.Schema = pa.schema([(name, pa.string()) for name in ("utterance_id", "uri", "error")])
 
 _FINGERPRINT_DIGITS = 16
+_LARGEST_COLUMN = 2**31 - 1  # values of a list column, whose offsets have 32 bits
 
 
 @dataclass(frozen=True)
@@ -159,12 +169,7 @@ def fingerprint(
     Labels are not, and the text only for views that read text.
     """
     root = root_of(table).rstrip("/") + "/"
-    sources = {
-        "audio": ["audio", "start", "end"],
-        "video": ["video", "video_start", "video_end", "video_region"],
-        "text": ["text"],
-    }
-    columns = table.select(["utterance_id", *sources[view.source]]).to_pydict()
+    columns = table.select(["utterance_id", *SOURCES[view.source]]).to_pydict()
     rows = []
     for index, number in enumerate(numbers):
         row = {name: values[index] for name, values in columns.items()}
@@ -180,8 +185,10 @@ def fingerprint(
         "version": view.VERSION,
         "envelopes": twins.VERSION,
         "libraries": library_versions(view.libraries),
+        **({"weights": cast(Encoder, view).weights} if is_encoder(view) else {}),
         "shards": shards,
         "rows": rows,
+        **copies_mark(table),
     }
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:_FINGERPRINT_DIGITS]
@@ -189,14 +196,25 @@ def fingerprint(
 
 def shard_schema(view: View) -> pa.Schema:
     """Columns of a shard; ``values`` is flat, its metadata holds the trailing dimensions."""
-    element = pa.from_numpy_dtype(np.dtype(view.dtype))
+    element = arrow_type(view.dtype)
     values = pa.field(
         "values",
         pa.list_(element),
         metadata={"shape": json.dumps(list(view.shape)), "dtype": view.dtype},
     )
     identity, *media = MEDIA_SCHEMA
-    return pa.schema([identity, values, pa.field("frames", pa.int32()), *media])
+    frames, remark = pa.field("frames", pa.int32()), pa.field("remark", pa.string())
+    return pa.schema([identity, values, frames, remark, *media])
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """NumPy's type of a view's values; strings are objects."""
+    return np.dtype(object if name == "str" else name)
+
+
+def arrow_type(name: str) -> pa.DataType:
+    """Arrow's type of a view's values."""
+    return pa.string() if name == "str" else pa.from_numpy_dtype(np.dtype(name))
 
 
 def list_column(arrays: Sequence[np.ndarray[Any, Any]], dtype: str) -> pa.Array:
@@ -204,13 +222,19 @@ def list_column(arrays: Sequence[np.ndarray[Any, Any]], dtype: str) -> pa.Array:
 
     >>> list_column([np.array([[1, 2], [3, 4]]), np.empty((0, 2))], "int16").to_pylist()
     [[1, 2, 3, 4], []]
+
+    Raises:
+        UserError: there are more values than a column can hold.
     """
+    if (size := sum(array.size for array in arrays)) > _LARGEST_COLUMN:
+        raise UserError(f"a shard of {size} values is too large for one file: use more --shards")
     offsets = np.zeros(len(arrays) + 1, dtype=np.int32)
     np.cumsum([array.size for array in arrays], out=offsets[1:])
+    kind = numpy_dtype(dtype)
     flat = np.concatenate(
-        [np.empty(0, dtype), *(array.ravel() for array in arrays)], dtype=dtype, casting="unsafe"
+        [np.empty(0, kind), *(array.ravel() for array in arrays)], dtype=kind, casting="unsafe"
     )
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat))
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat, arrow_type(dtype)))
 
 
 def encode(table: pa.Table, groups: Sequence[int] | None = None) -> bytes:

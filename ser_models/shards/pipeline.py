@@ -1,15 +1,15 @@
-"""The operators of preprocessing: plan → decode and signal views → write, one shard per block.
+"""The operators of preprocessing: plan → decode and signal views → encoders → write, one shard per block.
 
-With Ray each function below is one Ray Data operator; without Ray the same functions run in a loop in this
-process and write the same bytes. A task receives a folder and a shard number, reads its own rows from the
-manifest there, and sends back a line of figures: no features travel. A neural view joins as an operator on an
-actor pool between `compute` and `write`, which asks for other resources so that Ray does not fuse it.
+With Ray each step below is one Ray Data operator; without Ray the same functions run in a loop in this process and
+write the same bytes. A task receives a folder and a shard number, reads its own rows from the manifest there, and
+sends back a line of figures: features travel to encoders only. Encoders are loaded once per process and run in pools of
+actors, on GPUs where there are any; they ask for other resources than decoding does, so that Ray does not fuse them.
 """
 
 import functools
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,10 +19,10 @@ import pyarrow.compute as pc
 import threadpoolctl
 
 from ser_models import places
-from ser_models.features.media import MediaError, Recording, read
-from ser_models.features.twins import envelope
-from ser_models.features.views import View, parse_specs
+from ser_models.features.views import is_encoder
 from ser_models.shards import layout
+from ser_models.shards.compute import built, compute_shard, encode_shard
+from ser_models.shards.copies import altered_by
 from ser_models.shards.layout import Target
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 RESULT_SCHEMA: pa.Schema = pa.schema([("shard", pa.int32()), ("spec", pa.string()), ("rows", pa.int32())])
 """What `write` reports: one row per shard file, ``rows`` counting the unreadable ones too."""
+
+_DECODER = 0.4
+"""Processors of a decoding task beside encoders; theirs is another number, else Ray fuses the two."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,10 @@ class Result:
 def run_here(targets: Sequence[Target], jobs: Sequence[Job]) -> Iterator[list[Result]]:
     """Compute the shards in this process, one after the other; yields the results of each."""
     for job in jobs:
-        block = _plan_block(targets, job)
-        yield _results(write(compute(block, targets), targets))
+        block = compute(_plan_block(targets, job))
+        for spec in _encoders(targets):
+            block = _encode(block, spec)
+        yield _results(write(block, targets))
 
 
 def run_on_ray(targets: Sequence[Target], jobs: Sequence[Job], workers: int | None) -> Iterator[list[Result]]:
@@ -83,66 +88,65 @@ def build_dataset(targets: Sequence[Target], jobs: Sequence[Job], workers: int |
     context.target_max_block_size = None  # a block is a shard, whatever its size
     # Shares processors between operators; of two processors it gives this single operator mostly one, and in
     # the first second always. Blocks here are a few bytes, so there is no memory to share out.
-    context.op_resource_reservation_enabled = False
+    encoders = _encoders(targets)
+    context.op_resource_reservation_enabled = bool(encoders)
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.raise_original_map_exception = True  # wrapped, it loses the reason on its way here
-    options: dict[str, Any] = {
-        "fn_kwargs": {"targets": targets},
-        "batch_size": None,
-        "batch_format": "pyarrow",
-        "zero_copy_batch": True,
-        "num_cpus": 1,
+    block: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
+    tasks = {
+        **block,
+        "num_cpus": _DECODER if encoders else 1,
         "compute": ray.data.TaskPoolStrategy(size=_cap(workers)),
     }
     with ray.data.DataContext.current(context):
         dataset = ray.data.from_arrow([_plan_block(targets, job) for job in jobs])
-        for operator in (compute, write):
-            dataset = dataset.map_batches(cast(Any, operator), **options)
+        dataset = dataset.map_batches(compute, **tasks)
+        for spec in encoders:
+            dataset = dataset.map_batches(
+                cast(Any, Encoding),
+                fn_constructor_kwargs={"spec": spec},
+                **block,
+                **_pool(len(encoders), workers),
+            )
+        dataset = dataset.map_batches(cast(Any, write), fn_kwargs={"targets": targets}, **tasks)
     return dataset
 
 
-def compute(block: pa.Table, targets: Sequence[Target]) -> pa.Table:
+def compute(block: pa.Table) -> pa.Table:
     """Decode the utterances of one shard once each and compute every view that still lacks it.
 
     Args:
         block: one row: ``shard``, ``manifest`` (URI) and ``specs``.
-        targets: every view of the run.
 
     Returns:
-        One row per utterance; per view that lacks the shard the columns ``values``, ``frames`` and ``error``.
+        What `ser_models.shards.compute.compute_shard` gives, and the column ``shard``.
     """
     job = block.to_pylist()[0]
-    utterances = _read_group(job["manifest"], job["shard"]).to_pylist()
-    views = {str(target.spec): _built(str(target.spec)) for target in targets}
-    wanted = {spec: view for spec, view in views.items() if spec in job["specs"]}
     with threadpoolctl.threadpool_limits(1):  # one task, one thread: Ray runs a task per processor
-        rows = [_compute_row(utterance, wanted) for utterance in utterances]
-    columns: dict[str, pa.Array] = {
-        "shard": pa.array([job["shard"]] * len(rows), pa.int32()),
-        "uri": pa.array([row["uri"] for row in rows], pa.string()),
-    }
-    for field in layout.MEDIA_SCHEMA:
-        columns[field.name] = pa.array([row.get(field.name) for row in rows], field.type)
-    for spec, view in views.items():
-        if spec not in wanted:
-            continue
-        empty = np.empty(0, view.dtype)
-        arrays = [row["arrays"].get(spec) for row in rows]
-        flat = [empty if array is None else array for array in arrays]
-        columns[f"values {spec}"] = layout.list_column(flat, view.dtype)
-        columns[f"frames {spec}"] = pa.array(
-            [None if array is None else len(array) for array in arrays], pa.int32()
-        )
-        columns[f"error {spec}"] = pa.array([row["errors"].get(spec) for row in rows], pa.string())
-    return pa.table(columns)
+        utterances, altered = _read_group(job["manifest"], job["shard"], job["specs"])
+        table = compute_shard(utterances, job["specs"], altered)
+    return table.append_column("shard", pa.array([job["shard"]] * len(table), pa.int32()))
+
+
+class Encoding:
+    """An actor that holds one encoder and passes shards through it."""
+
+    def __init__(self, spec: str) -> None:
+        """Load the encoder, on this actor's GPU where it has one."""
+        self.spec = spec
+        _encoder(spec)
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        """Encode one shard."""
+        return _encode(block, self.spec)
 
 
 def write(block: pa.Table, targets: Sequence[Target]) -> pa.Table:
     """Write one shard of every view that was computed, each at once.
 
     Args:
-        block: as `compute` returns it, all of one shard.
+        block: as `compute` and the encoders return it, all of one shard.
         targets: every view of the run.
 
     Returns:
@@ -154,9 +158,46 @@ def write(block: pa.Table, targets: Sequence[Target]) -> pa.Table:
         spec = str(target.spec)
         if f"values {spec}" not in block.column_names:
             continue
-        places.write_bytes(target.shard_uri(shard), _encode_shard(block, spec))
+        places.write_bytes(target.shard_uri(shard), _encode_parquet(block, spec))
         results.append({"shard": shard, "spec": spec, "rows": block.num_rows})
     return pa.Table.from_pylist(results, schema=RESULT_SCHEMA)
+
+
+def _encoders(targets: Sequence[Target]) -> list[str]:
+    return [str(target.spec) for target in targets if is_encoder(built(str(target.spec)))]
+
+
+@functools.lru_cache(maxsize=8)
+def _encoder(spec: str) -> Callable[[list[np.ndarray[Any, Any]]], list[np.ndarray[Any, Any]]]:
+    """The loaded encoder of a view, one per process."""
+    import torch
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    loaded: Callable[[list[np.ndarray[Any, Any]]], list[np.ndarray[Any, Any]]] = cast(Any, built(spec)).load(
+        device
+    )
+    return loaded
+
+
+def _encode(block: pa.Table, spec: str) -> pa.Table:
+    if f"prepared {spec}" not in block.column_names:  # another view lacked this shard, not this one
+        return block
+    with threadpoolctl.threadpool_limits(1):
+        return encode_shard(block, spec, _encoder(spec))
+
+
+def _pool(encoders: int, workers: int | None) -> dict[str, Any]:
+    """The actors of one of several encoders: a GPU each where there are any, else a share of every processor."""
+    import ray.data
+
+    resources = ray.cluster_resources()
+    if gpus := int(resources.get("GPU", 0)):
+        size = max(1, gpus // encoders)
+        # More GPUs may join an autoscaling cluster while the work goes on.
+        strategy = ray.data.ActorPoolStrategy(min_size=1, max_size=max(size, 64), initial_size=size)
+        return {"num_gpus": min(1.0, gpus / encoders), "compute": strategy}
+    size = max(1, min(workers or 100_000, int(resources.get("CPU", 1))))
+    return {"num_cpus": (1 - _DECODER) / encoders, "compute": ray.data.ActorPoolStrategy(size=size)}
 
 
 def _cap(workers: int | None) -> int | None:
@@ -185,61 +226,36 @@ def _results(block: pa.Table) -> list[Result]:
     return [Result(**row) for row in block.to_pylist()]
 
 
-@functools.lru_cache(maxsize=64)
-def _built(spec: str) -> View:
-    return parse_specs(spec)[0].build()
+def _read_group(manifest: str, shard: int, specs: Sequence[str]) -> tuple[list[dict[str, Any]], str | None]:
+    """The utterances of one shard, one row group of the manifest, with the columns that the views read.
 
-
-def _read_group(manifest: str, shard: int) -> pa.Table:
-    """The utterances of one shard: one row group of the manifest."""
+    Returns:
+        The rows, and how the sound of copies among them is made.
+    """
+    columns = {column for spec in specs for column in layout.SOURCES[built(spec).source]}
     with layout.open_parquet(manifest) as file:
-        return file.read_row_group(shard, columns=["utterance_id", "audio", "start", "end"])
+        table = file.read_row_group(shard, ["utterance_id", "parent", *sorted(columns)])
+        return table.to_pylist(), altered_by(table)
 
 
-def _compute_row(utterance: dict[str, Any], views: dict[str, View]) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "utterance_id": utterance["utterance_id"],
-        "uri": utterance["audio"],
-        "arrays": {},
-        "errors": {},
-    }
-    try:
-        if utterance["audio"] is None:
-            raise MediaError("the corpus names no audio file for it")
-        recording = read(utterance["audio"], utterance["start"], utterance["end"])
-    except MediaError as error:
-        row["errors"] = dict.fromkeys(views, str(error))
-        return row
-    media = recording.media
-    row |= {
-        "sha256": media.sha256,
-        "duration": media.duration,
-        "sample_rate": media.sample_rate,
-        "channels": media.channels,
-        "envelope": envelope(recording.samples, media.sample_rate),
-    }
-    waveforms = _resampled(recording, {view.sample_rate for view in views.values()})
-    for spec, view in views.items():
-        try:
-            row["arrays"][spec] = view(waveforms[view.sample_rate], view.sample_rate)
-        except MediaError as error:
-            row["errors"][spec] = str(error)
-    return row
-
-
-def _resampled(recording: Recording, rates: set[int]) -> dict[int, Any]:
-    return {rate: recording.at(rate) for rate in rates}
-
-
-def _encode_shard(block: pa.Table, spec: str) -> bytes:
-    """The Parquet file of one shard of one view; the unreadable utterances go to its metadata."""
+def _encode_parquet(block: pa.Table, spec: str) -> bytes:
+    """The Parquet file of one shard of one view; the unusable utterances go to its metadata."""
+    view = built(spec)
     failed = block[f"error {spec}"].is_valid()
-    names = ["utterance_id", "uri", f"error {spec}"]
-    errors = block.filter(failed).select(names).rename_columns(["utterance_id", "uri", "error"]).to_pylist()
-    schema = layout.shard_schema(_built(spec))
-    sources = {"values": f"values {spec}", "frames": f"frames {spec}"}
-    kept = block.filter(pc.invert(failed)) if errors else block
-    columns = [kept[sources.get(field.name, field.name)] for field in schema]
-    metadata = {"errors": json.dumps(errors, ensure_ascii=False)}
-    table = pa.Table.from_arrays(columns, schema=schema.with_metadata(metadata))
-    return layout.encode(table)
+    errors = block.filter(failed).select(["utterance_id", f"uri {spec}", f"error {spec}"])
+    metadata = json.dumps(
+        errors.rename_columns(["utterance_id", "uri", "error"]).to_pylist(), ensure_ascii=False
+    )
+    kept = block.filter(pc.invert(failed)) if len(errors) else block
+    columns = []
+    for field in layout.shard_schema(view):
+        own = f"{field.name} {spec}"
+        if own in kept.column_names:
+            columns.append(kept[own])
+        elif field.name == "utterance_id" or view.source == "audio":
+            columns.append(kept[field.name])
+        else:
+            # What decoding the sound found is no part of a view that does not hear, whoever computed beside it.
+            columns.append(pa.chunked_array([pa.nulls(len(kept), field.type)]))
+    schema = layout.shard_schema(view).with_metadata({"errors": metadata})
+    return layout.encode(pa.Table.from_arrays(columns, schema=schema))

@@ -7,25 +7,29 @@ computes only the shards that are not there.
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ser_models import places
 from ser_models.corpora import load_corpus, partial_corpus
 from ser_models.errors import UserError, WorkError
+from ser_models.features.augment import parse_augmentations
 from ser_models.features.views import parse_specs
 from ser_models.shards import layout, pipeline
+from ser_models.shards.copies import with_copies
 from ser_models.shards.layout import Target
 from ser_models.shards.pipeline import Job, Result
 from ser_models.shards.ray_session import ray_session
 from ser_models.shards.report import Summary, ViewSummary, shown
 
 _READERS = 8  # threads that read the books of finished shards; on S3 they wait, they do not compute
-_FETCHED = ["utterance_id", "sha256", "duration", "sample_rate", "channels", "envelope"]
+_FETCHED = ["utterance_id", "sha256", "duration", "sample_rate", "channels", "envelope", "remark"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +49,11 @@ class PreprocessConfig:
     """Go on where the corpus differs from its published counts."""
     shards: int | None = None
     """Number of shard files; by default some 64 utterances to a file. Part of the fingerprint."""
+    copies: int = 0
+    """Altered copies of each utterance, to train on where their original is trained on; their views hear the altered
+    sound."""
+    alter: str = "vtlp"
+    """How copies are altered: vtlp moves the length of the vocal tract; vtlp[rule=nlpaug] is what AVDAL ran."""
     max_error_fraction: float = 0.01
     """Exit status 1 at the end if more than this fraction of the utterances cannot be read."""
     workers: int | None = None
@@ -63,6 +72,9 @@ class PreprocessConfig:
             value = getattr(self, name)
             if value is not None and not 1 <= value <= largest:
                 raise UserError(f"{name} must lie between 1 and {largest}, got {value}")
+        if not 0 <= self.copies <= 100:
+            raise UserError(f"copies must lie between 0 and 100, got {self.copies}")
+        parse_augmentations(self.alter, ("copy",))
         if not 0.0 <= self.max_error_fraction <= 1.0:
             raise UserError(f"max_error_fraction must lie between 0 and 1, got {self.max_error_fraction}")
         places.filesystem(self.output)
@@ -88,6 +100,7 @@ def preprocess(
     """
     if manifest is None:
         manifest = load_corpus(config.corpus, config.root, allow_partial=config.allow_partial)
+    manifest = with_copies(manifest, config.copies, config.alter)
     if say and (difference := partial_corpus(manifest)):
         say(f"not the whole corpus: {difference}")
     if not manifest.num_rows:
@@ -212,8 +225,9 @@ def _write_books(target: Target, corpus: str, groups: Sequence[int]) -> dict[str
     filled = [shard for shard, rows in enumerate(groups) if rows]
     with ThreadPoolExecutor(_READERS) as pool:
         read = list(pool.map(_read_books, [target.shard_uri(shard) for shard in filled]))
-    media = pa.concat_tables([table for table, _, _ in read]).cast(layout.MEDIA_SCHEMA)
-    media = media.sort_by("utterance_id").combine_chunks()
+    found = pa.concat_tables([table for table, _, _ in read]).sort_by("utterance_id").combine_chunks()
+    media = found.select(layout.MEDIA_SCHEMA.names).cast(layout.MEDIA_SCHEMA)
+    remarks = Counter(remark for remark in found["remark"].to_pylist() if remark is not None)
     failed = sorted((row for _, rows, _ in read for row in rows), key=lambda row: row["utterance_id"])
     errors = pa.Table.from_pylist(failed, schema=layout.ERRORS_SCHEMA)
     places.write_bytes(target.uri(layout.MEDIA), layout.encode(media))
@@ -231,7 +245,8 @@ def _write_books(target: Target, corpus: str, groups: Sequence[int]) -> dict[str
         "shard_rows": list(groups),
         "rows": media.num_rows,
         "errors": errors.num_rows,
-        "seconds_of_audio": round(sum(media["duration"].to_pylist()), 3),
+        "remarks": dict(sorted(remarks.items())),
+        "seconds_of_audio": round(pc.sum(media["duration"]).as_py() or 0.0, 3),
         "bytes": sum(size for _, _, size in read),
         "shape": list(view.shape),
         "dtype": view.dtype,

@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 
 from ser_models.models.batch import Ragged
+from ser_models.shards.layout import numpy_dtype
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -28,17 +29,24 @@ class FeatureTable:
         self._table = table  # keeps the memory map alive
         field = table.schema.field("values")
         self.shape: tuple[int, ...] = tuple(json.loads(field.metadata[b"shape"]))
-        self.dtype: np.dtype[Any] = np.dtype(field.metadata[b"dtype"].decode())
+        self.dtype: np.dtype[Any] = numpy_dtype(field.metadata[b"dtype"].decode())
         self.ids: list[str] = table["utterance_id"].to_pylist()
         self.frames: np.ndarray[Any, np.dtype[np.int64]] = table["frames"].to_numpy().astype(np.int64)
         self._rows = {name: row for row, name in enumerate(self.ids)}
         # Rows lie in one flat buffer per record batch (a shard): its index, and where in it each row begins.
         chunks = [chunk for chunk in table["values"].chunks if len(chunk)]
-        self._buffers: list[Array] = [chunk.values.to_numpy(zero_copy_only=True) for chunk in chunks]
+        self._buffers: list[Any] = [
+            chunk.values if self.is_text else chunk.values.to_numpy(zero_copy_only=True) for chunk in chunks
+        ]
         self._buffer = np.repeat(np.arange(len(chunks)), [len(chunk) for chunk in chunks])
         offsets = [chunk.offsets.to_numpy()[:-1] for chunk in chunks]
         self._offset = np.concatenate([np.empty(0, np.int64), *offsets]).astype(np.int64)
         self._width = int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the values are strings, which a fitted vocabulary turns into numbers."""
+        return self.dtype == object
 
     def __len__(self) -> int:
         """Number of utterances."""
@@ -57,10 +65,12 @@ class FeatureTable:
         return self._rows[utterance_id]
 
     def array(self, row: int) -> Array:
-        """One utterance, [frames, *shape], read-only: a view of the memory map."""
+        """One utterance, [frames, *shape], read-only: a view of the memory map; of strings a copy."""
         begin = self._offset[row]
         frames = int(self.frames[row])
         values = self._buffers[self._buffer[row]][begin : begin + frames * self._width]
+        if self.is_text:
+            values = values.to_numpy(zero_copy_only=False)
         features: Array = values.reshape(frames, *self.shape)
         return features
 
@@ -81,8 +91,10 @@ class FeatureTable:
             values [batch, longest, *shape] and lengths [batch].
 
         Raises:
-            ValueError: a range begins before 0 or has a negative length.
+            ValueError: a range begins before 0 or has a negative length, or the values are strings.
         """
+        if self.is_text:
+            raise ValueError("strings cannot be padded: fit a vocabulary on the training part")
         index = np.asarray(rows, dtype=np.int64)
         frames = self.frames[index]
         first = np.zeros_like(frames) if start is None else np.asarray(start, dtype=np.int64)

@@ -42,11 +42,13 @@ class ViewSummary:
         """The view's part of the summary."""
         info = self.info
         shards = sum(1 for rows in info["shard_rows"] if rows)
+        heard = f"{info['seconds_of_audio']:.0f} s of audio, " if info["seconds_of_audio"] else ""
         lines = [
-            f"{self.spec}: {info['rows']} rows, {info['seconds_of_audio']:.0f} s of audio, "
+            f"{self.spec}: {info['rows']} rows, {heard}"
             f"{info['errors']} errors, {info['bytes'] / 1e6:.1f} MB, "
             f"{self.computed} of {shards} shards computed now, in {self.folder}"
         ]
+        lines += [f"  {count} × {remark}" for remark, count in info.get("remarks", {}).items()]
         lines += [f"  unreadable: {error['utterance_id']}: {error['error']}" for error in self.errors]
         if info["errors"] > len(self.errors):
             lines.append(f"  and {info['errors'] - len(self.errors)} more in {layout.ERRORS}")

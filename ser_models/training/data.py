@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ser_models.features.transforms import TRANSFORMS, Fitted, Standardise
+from ser_models.features.transforms import TRANSFORMS, Fitted, Standardise, Vocabulary
 from ser_models.models.batch import Batch, Ragged
 from ser_models.shards.ragged import FeatureTable
 from ser_models.training.batches import Share, epoch_batches, scoring_batches, share
@@ -124,13 +124,12 @@ class Features:
         return {view: table.shape for view, table in self.tables.items()}
 
     def fit(self, normalise: str, rows: Index) -> dict[str, Fitted]:
-        """Fit what a preset asks for on some rows of the manifest, one object per view."""
-        if normalise == "none":
-            return {}
+        """Fit what a preset asks for on some rows of the manifest, one object per view that needs one."""
         names = [self.ids[row] for row in rows]
         return {
-            view: Standardise.fit((name, table.array(table.row(name))) for name in names)
+            view: fit((name, table.array(table.row(name))) for name in names)
             for view, table in self.tables.items()
+            if (fit := fitter(table.dtype, normalise))
         }
 
     def lengths(self, examples: Examples) -> Index:
@@ -203,6 +202,17 @@ class Features:
         return np.array([table.row(self.ids[row]) for row in rows], dtype=np.int64)
 
 
+def fitter(
+    dtype: np.dtype[Any], normalise: str
+) -> Callable[[Iterable[tuple[str, np.ndarray[Any, Any]]]], Fitted] | None:
+    """What is fitted on the training part for a view: words need a vocabulary, numbers perhaps a scale."""
+    if dtype.kind == "O":
+        return Vocabulary.fit
+    if normalise == "global" and np.issubdtype(dtype, np.floating):
+        return Standardise.fit
+    return None
+
+
 def join(batches: Sequence[Batch]) -> Batch:
     """One batch of several, padded to the longest."""
 
@@ -233,11 +243,25 @@ def _frames(examples: Examples, view: str, frames: Index) -> tuple[Index, Index]
 
 
 def _padded(table: FeatureTable, rows: Index, start: Index, stop: Index, fitted: Fitted | None) -> Ragged:
+    if table.is_text:
+        return _numbered(table, rows, start, stop, fitted)
     sequence = table.pad(rows, start, stop)
     if sequence.values.shape[1] == 0:
         # A worker whose share is empty still computes, because gradients are gathered from all.
         sequence = Ragged(sequence.values.new_zeros(len(rows), 1, *table.shape), sequence.lengths)
     return sequence.map(_applied(fitted)) if fitted else sequence
+
+
+def _numbered(table: FeatureTable, rows: Index, start: Index, stop: Index, fitted: Fitted | None) -> Ragged:
+    """Words as numbers [batch, tokens] int64, 0 where there is none."""
+    assert fitted is not None, "words are read through a vocabulary"
+    lengths = torch.from_numpy(np.maximum(np.minimum(stop, table.frames[rows]) - start, 0))
+    values = torch.zeros(len(rows), max(1, int(lengths.max()) if len(rows) else 1), dtype=torch.int64)
+    for position, row in enumerate(rows):
+        words = table.array(row)[start[position] : stop[position]]
+        numbers = TRANSFORMS[fitted.kind].apply(fitted, words)
+        values[position, : len(numbers)] = torch.from_numpy(numbers)
+    return Ragged(values, lengths)
 
 
 def _applied(fitted: Fitted) -> Callable[[Tensor], Tensor]:

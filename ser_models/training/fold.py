@@ -23,6 +23,7 @@ from ser_models.errors import WorkError
 from ser_models.features.transforms import Fitted
 from ser_models.models.layers import workers
 from ser_models.models.system import Net, Stage, Step, System
+from ser_models.training.augmentation import Augmentation
 from ser_models.training.batches import Index, mix
 from ser_models.training.checkpoints import load_state, save_state
 from ser_models.training.data import Examples, Portion, join
@@ -45,6 +46,7 @@ class FoldSettings:
             one.
         bucketed: bring examples of similar length together.
         checkpoint_every: epochs between states.
+        augment: what alters the training examples, such as ``spec_augment``.
     """
 
     epochs: int
@@ -53,6 +55,7 @@ class FoldSettings:
     selection: Literal["last", "best"]
     bucketed: bool
     checkpoint_every: int
+    augment: str = ""
 
 
 class Source(Protocol):
@@ -165,6 +168,7 @@ def fit_fold(
             # Statistics are already the same on every worker.
             broadcast_buffers=False,
         )
+    augmentation = Augmentation.parse(settings.augment, list(source.shapes))
     stages = system.stages(net, settings.epochs)
     current: _Running | None = None
     while len(history) < settings.epochs and not _stopped(history, best, settings):
@@ -184,6 +188,8 @@ def fit_fold(
             rank=rank,
             world=workers(),
         )
+        if augmentation:
+            portions = augmentation.applied(portions, seed, epoch)
         # Dropout depends on the epoch and the worker only, so no random state has to be saved.
         torch.manual_seed(mix("dropout", seed, epoch, rank))
         train_loss = _train_epoch(net, wrapped, current, portions, device)

@@ -12,7 +12,7 @@ import torch
 
 from ser_models.corpora import partial_corpus
 from ser_models.errors import UserError
-from ser_models.features.views import parse_specs, reads_words
+from ser_models.features.views import parse_specs, pretrained_on, reads_words
 from ser_models.models import SYSTEMS, build_model, get_system
 from ser_models.models.system import Preset, System
 from ser_models.protocols.common import CONTENTS
@@ -20,6 +20,7 @@ from ser_models.protocols.folds import SCHEMES, Fold, make_folds
 from ser_models.protocols.leaks import LeakReport, check_leaks, require_known
 from ser_models.protocols.registry import Protocol, get_protocol
 from ser_models.shards.store import ShardStore
+from ser_models.training.augmentation import Augmentation
 from ser_models.training.data import Examples
 from ser_models.training.fold import FoldSettings
 from ser_models.training.objectives import OBJECTIVES, ObjectiveName
@@ -106,6 +107,9 @@ class FeatureConfig:
     """View specs, separated by commas, such as mfcc[samples=110000]."""
     normalise: Literal["none", "global"] | None = None
     """Statistics of the training part (global), or nothing."""
+    augment: str | None = None
+    """What alters the training examples anew in each epoch, separated by commas: spec_augment, frequency_warp, and
+    for systems that read waveforms noise, reverberation, speed, pitch, gain; settings as spec_augment[time_masks=1]."""
     cache: str | None = None
     """Folder of this node's feature cache; by default SER_CACHE or ~/.cache/ser_models."""
 
@@ -263,6 +267,7 @@ def resolve_preset(system: System, config: TrainConfig) -> Resolved:
             "batch_size": config.fold.batch_size,
             "views": views,
             "normalise": config.features.normalise,
+            "augment": config.features.augment,
             "model": {**preset.model, **config.model} if config.model else None,
         },
     )
@@ -301,6 +306,10 @@ def resolve_preset(system: System, config: TrainConfig) -> Resolved:
     protocol = replace(protocol, leaks=(*protocol.leaks, *accepted))
     deviations = (*changed, *divided, *(f"leak named by the user: {leak}" for leak in accepted))
     _refuse_idle(system, config, protocol)
+    if Augmentation.parse(settings.augment, settings.views) and system.closed_form:
+        raise UserError(
+            f"features.augment alters the examples of each epoch, but {config.system} is fitted once"
+        )
     return Resolved(settings, protocol, deviations)
 
 
@@ -372,6 +381,7 @@ def make_plan(
         media=first.media(),
         selection_on_test=protocol.validation == "test",
         reads_words=system.reads_words or any(reads_words(view) for view in preset.views),
+        pretrained=[view for view in preset.views if config.corpus in pretrained_on(view)],
     )
     leaks = replace(leaks, notes=(*leaks.notes, *task.notes))
     leaks.require_named()
@@ -406,6 +416,7 @@ def make_plan(
             selection=protocol.selection,
             bucketed=config.fold.bucketed,
             checkpoint_every=config.fold.checkpoint_every,
+            augment=preset.augment,
         ),
         folds=chosen,
         total_folds=len(folds),

@@ -16,11 +16,12 @@ import numpy as np
 import pyarrow as pa
 
 from ser_models.errors import UserError
-from ser_models.features.transforms import Fitted, Standardise
+from ser_models.features.transforms import Fitted
+from ser_models.shards.layout import numpy_dtype
 from ser_models.shards.ragged import FeatureTable
 from ser_models.shards.store import ShardStore
 from ser_models.training.batches import Index, mix
-from ser_models.training.data import Examples, Features, Portion
+from ser_models.training.data import Examples, Features, Portion, fitter
 
 WINDOW = 8
 """Shards in memory together."""
@@ -51,12 +52,10 @@ class StreamedFeatures:
         return {view: tuple(store.info["shape"]) for view, store in self.stores.items()}
 
     def fit(self, normalise: str, rows: Index) -> dict[str, Fitted]:
-        """Fit what a preset asks for on some rows of the manifest, one object per view, in one pass."""
-        if normalise == "none":
-            return {}
+        """Fit what a preset asks for on some rows of the manifest, one object per view that needs one, in one pass."""
         names = {self.ids[row] for row in rows}
         return {
-            view: Standardise.fit(
+            view: fit(
                 (
                     (name, table.array(row))
                     for tables in self._windows([view], range(len(store.shard_uris)))
@@ -66,6 +65,7 @@ class StreamedFeatures:
                 )
             )
             for view, store in self.stores.items()
+            if (fit := fitter(numpy_dtype(store.info["dtype"]), normalise))
         }
 
     def training_portions(

@@ -5,21 +5,18 @@ from pathlib import Path
 import librosa
 import numpy as np
 import pytest
+from signals import chirp, peak_memory
 
 from ser_models.errors import UserError
-from ser_models.features import build_view
+from ser_models.features import build_view, parse_specs
 from ser_models.features.mfcc import Mfcc, fit_length
 
 GOLDEN = [-315.0033, 106.7921, -43.5572, 0.0827]
 GOLDEN_MEAN = -11.06621
 
-
-def chirp(samples: int = 11025, rate: int = 22050) -> np.ndarray:
-    """A sweep that falls silent for its last eighth, the same everywhere."""
-    time = np.arange(samples) / rate
-    wave = 0.4 * np.sin(2 * np.pi * (150 + 1500 * time) * time) * (1 + 0.5 * np.cos(2 * np.pi * 7 * time))
-    wave[samples * 7 // 8 :] = 0
-    return wave.astype(np.float32)
+CAMSER = "mfcc[sample_rate=16000,n_mfcc=40,hop_length=160,htk=true,preemphasis=0.97]"
+AMH = "mfcc[sample_rate=16000,n_mfcc=40,n_mels=40,n_fft=400,hop_length=160,window=hamming,deltas=2]"
+GOLDEN_AMH = [86.7379, 13.3349, 2.9918, -0.3690]
 
 
 def test_golden_values() -> None:
@@ -95,6 +92,54 @@ def test_preemphasis_equals_librosa_from_rest() -> None:
     )
 
 
+@pytest.mark.parametrize("samples", [1, 300, 2047, 2048, 30001])
+def test_camser_front_end_equals_librosa(samples: int) -> None:
+    waveform = chirp(samples, 16000) + np.float32(1e-3)
+    emphasised = librosa.effects.preemphasis(waveform, coef=0.97, zi=[0.0])
+    with np.testing.suppress_warnings() as quiet:
+        quiet.filter(UserWarning)
+        expected = librosa.feature.mfcc(y=emphasised, sr=16000, n_mfcc=40, hop_length=160, htk=True).T
+    found = parse_specs(CAMSER)[0].build()(waveform, 16000)
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("samples", [1, 300, 400, 801, 30001])
+def test_amh_front_end_equals_librosa(samples: int) -> None:
+    waveform = chirp(samples, 16000) + np.float32(1e-3)
+    with np.testing.suppress_warnings() as quiet:
+        quiet.filter(UserWarning)
+        static = librosa.feature.mfcc(
+            y=waveform, sr=16000, n_mfcc=40, n_mels=40, n_fft=400, hop_length=160, window="hamming"
+        )
+    slope = librosa.feature.delta(static, width=5, mode="nearest")
+    curvature = librosa.feature.delta(slope, width=5, mode="nearest")
+    view = parse_specs(AMH)[0].build()
+    found = view(waveform, 16000)
+    assert view.shape == (120,)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, np.concatenate([static, slope, curvature]).T, atol=1e-3)
+
+
+def test_golden_values_of_the_deltas() -> None:
+    features = parse_specs(AMH)[0].build()(chirp(8000, 16000), 16000)
+    assert features.shape == (51, 120)
+    np.testing.assert_allclose(features[[10, 44, 44, 20], [1, 1, 81, 119]], GOLDEN_AMH, atol=2e-3)
+
+
+def test_silence_has_flat_coefficients_as_in_librosa() -> None:
+    silence = np.zeros(4000, np.float32)
+    expected = librosa.feature.mfcc(y=silence, sr=22050, n_mfcc=39).T
+    np.testing.assert_allclose(build_view("mfcc")(silence, 22050), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("spec", ["mfcc", CAMSER, AMH])
+def test_a_long_recording_needs_little_more_than_its_own_memory(spec: str) -> None:
+    view = parse_specs(spec)[0].build()
+    assert (
+        peak_memory(view, chirp(view.sample_rate * 300, view.sample_rate)) < 8
+    )  # all frames at once: 13 or more
+
+
 def test_wrong_input_is_refused() -> None:
     view = build_view("mfcc")
     with pytest.raises(ValueError, match="22050 Hz, got 16000"):
@@ -116,6 +161,7 @@ def test_wrong_input_is_refused() -> None:
         {"window": "kaiser"},
         {"preemphasis": 1.0},
         {"sample_rate": -1},
+        {"deltas": 3},
     ],
     ids=str,
 )

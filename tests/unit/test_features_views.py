@@ -1,13 +1,16 @@
 """The registry: how a view is named, and what a wrong name says."""
 
 import doctest
+import pickle
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ser_models.errors import UserError
 from ser_models.features import build_view, mfcc, parse_specs, views
-from ser_models.features.views import VIEWS
+from ser_models.features.enhance import denoise, loudness
+from ser_models.features.views import VIEWS, view_class
 
 
 @pytest.mark.parametrize("module", [views, mfcc])
@@ -15,17 +18,31 @@ def test_doctests(module: object) -> None:
     assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", VIEWS)
+def call(view: Any) -> Any:
+    """What a view makes of a plain utterance of its kind."""
+    if view.source == "audio":
+        rate = view.sample_rate
+        time = np.arange(rate, dtype=np.float32) / rate
+        return view(0.3 * np.sin(2 * np.pi * 180 * time * (1 + 0.1 * time)).astype(np.float32), rate)
+    if view.source == "text":
+        return view("It's nothing, really.")
+    times = view.times(2.0)
+    assert (np.diff(times) >= 0).all() and times[0] >= 0 and times[-1] <= 2.0
+    random = np.random.default_rng(0)
+    return view([random.integers(0, 255, (120, 90, 3), dtype=np.uint8) for _ in times])
+
+
+@pytest.mark.parametrize("name", [name for name in VIEWS if not getattr(view_class(name), "encoder", False)])
 def test_every_view_keeps_what_it_declares(name: str) -> None:
     view = build_view(name)
     assert view.name == name
     assert view.VERSION >= 1
     assert view.source in {"audio", "video", "text"}
-    waveform = np.sin(np.arange(view.sample_rate, dtype=np.float32) / 20)
-    features = view(waveform, view.sample_rate)
-    assert features.shape[1:] == view.shape
-    assert features.dtype == np.dtype(view.dtype)
-    np.testing.assert_array_equal(features, view(waveform, view.sample_rate))
+    assert pickle.loads(pickle.dumps(view)) == view
+    first, second = (getattr(result, "array", result) for result in (call(view), call(view)))
+    assert first.shape[1:] == view.shape
+    assert first.dtype.kind == "U" if view.dtype == "str" else first.dtype == np.dtype(view.dtype)
+    np.testing.assert_array_equal(first, second)
 
 
 def test_specs_are_canonical() -> None:
@@ -72,3 +89,27 @@ def test_build_view_refuses_wrong_types() -> None:
         build_view("mfcc", htk=1)
     with pytest.raises(UserError, match="n_mfcc must be an integer, got True"):
         build_view("mfcc", n_mfcc=True)
+
+
+def test_a_prepared_view_is_the_view_of_the_prepared_waveform() -> None:
+    (spec,) = parse_specs("mfcc[prepare=denoise+loudness,n_mfcc=13]")
+    assert str(spec) == "mfcc[n_mfcc=13,prepare=denoise+loudness]"
+    assert parse_specs(str(spec)) == [spec]
+    view = spec.build()
+    assert view.VERSION != build_view("mfcc").VERSION
+    waveform = np.random.default_rng(0).normal(size=22050).astype(np.float32) * 0.1
+    steps = loudness(denoise(waveform, 22050), 22050)
+    np.testing.assert_array_equal(view(waveform, 22050), build_view("mfcc", n_mfcc=13)(steps, 22050))
+    assert pickle.loads(pickle.dumps(view)) == view and view.shape == (13,)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("mfcc[prepare=louder]", "no step 'louder'; there are denoise, vad, loudness"),
+        ("words[prepare=vad]", "reads text: prepare is for views that hear"),
+    ],
+)
+def test_an_impossible_preparation_is_refused(text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_specs(text)

@@ -137,6 +137,14 @@ def test_selection_on_test_is_a_leak() -> None:
     assert [finding.leak for finding in report.findings] == ["selection-on-test"]
 
 
+def test_an_encoder_that_saw_the_corpus_is_a_leak() -> None:
+    report = check(manifest_of(speaker=["a", "b"]), fold_of([0], [], [1]), pretrained=["ssl[model=x]"])
+    (finding,) = report.findings
+    assert (finding.leak, finding.share, finding.examples) == ("pretrained-on-corpus", 1.0, ("ssl[model=x]",))
+    with pytest.raises(UserError, match="an encoder was trained on the corpus"):
+        report.require_named()
+
+
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(UserError, match="unknown leak 'speakers'; known: utterance, speaker"):
         check(manifest_of(speaker=["a", "b"]), fold_of([0], [], [1]), named=("speakers",))

@@ -262,3 +262,33 @@ def test_segments_are_joined_as_the_system_says() -> None:
     np.testing.assert_allclose(logit_means[0], logits[:2].mean(0).softmax(0), atol=1e-6)
     log_means = predict(logits.numpy(), rows, "mean_log_softmax")[1]
     np.testing.assert_allclose(log_means[0], logits[:2].log_softmax(1).mean(0).softmax(0), atol=1e-6)
+
+
+def test_augmentation_alters_training_and_is_said(synthetic_shards: str, tmp_path: Path) -> None:
+    plain = cross_validate(config_of(synthetic_shards, tmp_path, name="plain"))
+    features = FeatureConfig(augment="spec_augment[time_masks=1],frequency_warp")
+    runs = [
+        cross_validate(config_of(synthetic_shards, tmp_path, name=name, features=features))
+        for name in ("a", "b")
+    ]
+    assert predictions(runs[0]) == predictions(runs[1]) != predictions(plain)
+    leaks = json.loads((Path(runs[0]) / "leaks.json").read_text())
+    assert "augment:  → spec_augment[time_masks=1],frequency_warp" in leaks["deviations"]
+
+
+@pytest.mark.parametrize(
+    ("system", "augment", "message"),
+    [
+        ("timnet", "spec_augmentation", "spec_augmentation"),
+        ("timnet", "noise", "'noise' changes waveforms, but the system reads mfcc"),
+        ("timnet", "vtlp", "is of the kind 'copy'"),
+        ("svm", "spec_augment", "svm is fitted once"),
+    ],
+)
+def test_an_augmentation_without_effect_is_refused(
+    system: str, augment: str, message: str, synthetic_shards: str, tmp_path: Path
+) -> None:
+    options = {"system": system, "features": FeatureConfig(augment=augment)}
+    config = config_of(synthetic_shards, tmp_path, **options | ({"model": {}} if system == "svm" else {}))
+    with pytest.raises(UserError, match=message):
+        cross_validate(config)
