@@ -23,6 +23,9 @@ from ser_models.protocols.common import Common
 from ser_models.protocols.registry import Protocol
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
+_JOINT = re.compile(r" and |[/&]|^(all|both|everyone|everybody|the guys)$", re.IGNORECASE)
+"""Names of speakers in MELD that are not one person, or one person in two roles."""
+
 Part = tuple[tuple[str, ...], Rows]
 """The names of the held-out groups and their rows."""
 
@@ -62,14 +65,16 @@ class Division:
     Attributes:
         units: names of the held-out groups.
         test: the test part.
-        validation: None where the scheme leaves it to the protocol.
+        validation: the scheme's own validation part; None where it has none.
         outside: neither trained on nor tested.
+        why_outside: for a person.
     """
 
     units: tuple[str, ...]
     test: Rows
     validation: Rows | None = None
-    outside: Rows | None = None
+    outside: Rows = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    why_outside: str = ""
 
 
 def leave_one_group_out(groups: Sequence[str | None]) -> list[Part]:
@@ -219,42 +224,42 @@ def make_folds(
         )
         return [_with_copies(fold, manifest, rows[~original]) for fold in folds]
     common = Common(taken)
-    general = _one_class_speakers(taken, label_array, class_names)
+    general = one_class_speakers(taken, label_array, class_names)
     folds = []
     for index, division in enumerate(SCHEMES[protocol.scheme](taken, label_array, protocol)):
-        positions = np.arange(len(rows), dtype=np.int64)
-        rest = np.setdiff1d(positions, division.test)
-        if division.outside is not None:
-            rest = np.setdiff1d(rest, division.outside)
-        rest, dropped = _without_shared(rest, division.test, protocol.disjoint, common)
-        warnings: list[str] = []
-        if division.validation is not None:
-            validation = np.intersect1d(division.validation, rest)
-        elif protocol.validation == "test":
-            validation = division.test
-        elif protocol.validation == "none":
-            validation = rest[:0]
-        else:
-            validation, warnings = _inner_validation(taken, rest, division.test, protocol)
-        test = division.test
-        train = rest
+        test, outside = division.test, division.outside
+        rest = np.setdiff1d(np.arange(len(rows), dtype=np.int64), np.union1d(test, outside))
+        kept, dropped = _without_shared(rest, test, protocol.disjoint, common)
+        validation, warnings = _validation(taken, kept, division, protocol)
+        train = kept
         if protocol.validation != "test":
-            train = np.setdiff1d(rest, validation)
+            train = np.setdiff1d(kept, validation)
+            if protocol.validation == "part" and division.validation is not None:
+                # What the scheme's own validation part lost is no loss of the training part.
+                dropped = {leak: np.setdiff1d(lost, division.validation) for leak, lost in dropped.items()}
             train, also = _without_shared(train, validation, protocol.disjoint, common)
-            dropped = {leak: count + also[leak] for leak, count in dropped.items()}
+            dropped = {leak: np.union1d(lost, also[leak]) for leak, lost in dropped.items()}
+        lost = {leak: len(those) for leak, those in dropped.items()}
         if not len(train):
             raise UserError(
                 f"fold {index} of {protocol.name} has no training utterance left"
-                + (f" after dropping {_counted(dropped)}" if any(dropped.values()) else "")
+                + (f" after dropping {_counted(lost)}" if any(lost.values()) else "")
+            )
+        if protocol.selection == "best" and protocol.validation != "none" and not len(validation):
+            raise UserError(
+                f"fold {index} of {protocol.name} has no validation utterance to select the epoch on: choose another "
+                "protocol.validation, or fold.selection = last"
             )
         if train_only is not None:
             validation, test = (part[~train_only[part]] for part in (validation, test))
         warnings += [
             f"{count} training utterances dropped, which share {leak} with another part"
-            for leak, count in dropped.items()
+            for leak, count in lost.items()
             if count
         ]
-        warnings += _missing_classes(train, validation, test, label_array, class_names)
+        if len(outside):
+            warnings.append(f"{len(outside)} utterances are in no part: {division.why_outside}")
+        warnings += missing_classes(train, validation, test, label_array, class_names)
         folds.append(
             Fold(
                 index,
@@ -263,7 +268,7 @@ def make_folds(
                 rows[validation],
                 rows[test],
                 (*(f"fold {index}: {warning}" for warning in warnings), *general),
-                dropped,
+                lost,
             )
         )
     return folds
@@ -290,24 +295,49 @@ def natural_key(name: str) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
 
 
+def _column(taken: pa.Table, name: str) -> list[str]:
+    """A column by which a corpus is divided, which must be known of every utterance."""
+    values: list[str | None] = taken[name].to_pylist()
+    if unknown := [row for row, value in enumerate(values) if value is None]:
+        shown = ", ".join(taken["utterance_id"][row].as_py() for row in unknown[:3])
+        raise UserError(
+            f"{len(unknown)} utterances have no {name} ({shown}, …): this corpus cannot be divided by {name}"
+        )
+    return [value for value in values if value is not None]
+
+
 def _by_speaker(taken: pa.Table, labels: Rows, protocol: Protocol) -> list[Division]:
-    return [Division(*part) for part in leave_one_group_out(taken["speaker"].to_pylist())]
+    return [Division(*part) for part in leave_one_group_out(_column(taken, "speaker"))]
 
 
 def _by_session(taken: pa.Table, labels: Rows, protocol: Protocol) -> list[Division]:
-    return [Division(*part) for part in leave_one_group_out(taken["session"].to_pylist())]
+    return [Division(*part) for part in leave_one_group_out(_column(taken, "session"))]
 
 
 def _speaker_kfold(taken: pa.Table, labels: Rows, protocol: Protocol) -> list[Division]:
-    parts = group_kfold(taken["speaker"].to_pylist(), protocol.n_folds or 5, protocol.seed)
+    parts = group_kfold(_column(taken, "speaker"), protocol.n_folds or 5, protocol.seed)
     return [Division(*part) for part in parts]
 
 
 def _balanced_speaker_parts(taken: pa.Table, labels: Rows, protocol: Protocol) -> list[Division]:
-    """Each part is tested once and validates the part before it."""
-    parts = balanced_group_parts(taken["speaker"].to_pylist(), protocol.n_folds or 3)
+    """Each part is tested once and validates the part before it; lines of several speakers at once are in no part."""
+    names = taken["speaker"].to_pylist()
+    joint = np.array([name is not None and bool(_JOINT.search(name)) for name in names], dtype=bool)
+    alone = np.flatnonzero(~joint)
+    # "Phoebe Sr" and "Phoebe Sr." are one person.
+    people = [re.sub(r"[^\w ]", "", names[row]) if names[row] is not None else None for row in alone]
+    parts = [(units, alone[rows]) for units, rows in balanced_group_parts(people, protocol.n_folds or 3)]
     following = [*parts[1:], parts[0]]
-    return [Division(units, test, other) for (units, test), (_, other) in zip(parts, following, strict=True)]
+    return [
+        Division(
+            units,
+            test,
+            other,
+            np.flatnonzero(joint),
+            "they name several speakers or a role beside the speaker",
+        )
+        for (units, test), (_, other) in zip(parts, following, strict=True)
+    ]
 
 
 def _random_kfold(taken: pa.Table, labels: Rows, protocol: Protocol) -> list[Division]:
@@ -329,9 +359,11 @@ def _official(taken: pa.Table, labels: Rows, protocol: Protocol) -> list[Divisio
     parts = {name: np.flatnonzero(split == name) for name in ("train", "dev", "test")}
     if empty := [name for name, rows in parts.items() if not len(rows) and name != "dev"]:
         raise UserError(f"the manifest's column split has no {_list(empty)}: this corpus publishes no split")
-    units = tuple(_known(taken["speaker"].take(pa.array(parts["test"])).to_pylist()))
-    outside = np.flatnonzero(~np.isin(split, list(parts)))
-    return [Division(units, parts["test"], parts["dev"], outside)]
+    speakers = set(taken["speaker"].take(pa.array(parts["test"])).to_pylist()) - {None}
+    units = tuple(sorted(speakers, key=natural_key))
+    outside = np.setdiff1d(np.arange(len(split)), np.concatenate(list(parts.values())))
+    validation = parts["dev"] if len(parts["dev"]) else None
+    return [Division(units, parts["test"], validation, outside, "their split is none of train, dev and test")]
 
 
 def _cross_corpus(taken: pa.Table, labels: Rows, protocol: Protocol) -> list[Division]:
@@ -353,7 +385,11 @@ def _cross_corpus(taken: pa.Table, labels: Rows, protocol: Protocol) -> list[Div
         speakers = _known(source["speaker"].to_pylist())
         last = np.flatnonzero(np.isin(np.array(source["speaker"].to_pylist(), dtype=object), speakers[-2:]))
     unused = np.setdiff1d(other, test)
-    return [Division((protocol.corpora[1],), test, own[last], unused)]
+    return [
+        Division(
+            (protocol.corpora[1],), test, own[last], unused, f"{protocol.corpora[1]} outside its test split"
+        )
+    ]
 
 
 SCHEMES: Mapping[str, Callable[[pa.Table, Rows, Protocol], list[Division]]] = {
@@ -370,14 +406,32 @@ SCHEMES: Mapping[str, Callable[[pa.Table, Rows, Protocol], list[Division]]] = {
 """Every way to make test parts: from the utterances that take part, their classes and the protocol."""
 
 
+def _validation(
+    taken: pa.Table, rest: Rows, division: Division, protocol: Protocol
+) -> tuple[Rows, list[str]]:
+    """The validation part, and what it lacks."""
+    if protocol.validation == "part":
+        if division.validation is None:
+            raise UserError(
+                f"{protocol.scheme} gives no validation part of its own here: protocol.validation must be speakers, "
+                "session, none or test"
+            )
+        return np.intersect1d(division.validation, rest), []
+    if protocol.validation == "test":
+        return division.test, []
+    if protocol.validation == "none":
+        return rest[:0], []
+    return _inner_validation(taken, rest, division.test, protocol)
+
+
 def _without_shared(
     rows: Rows, others: Rows, leaks: Sequence[str], common: Common
-) -> tuple[Rows, dict[str, int]]:
-    """Leave out the rows that share something with other rows; and how many that were, per leak in turn."""
+) -> tuple[Rows, dict[str, Rows]]:
+    """Leave out the rows that share something with other rows; and which those were, per leak in turn."""
     dropped = {}
     for leak in leaks:
         shared = common.rows_sharing(leak, rows, others)
-        dropped[leak] = len(shared)
+        dropped[leak] = shared
         rows = np.setdiff1d(rows, shared)
     return rows, dropped
 
@@ -397,9 +451,12 @@ def _inner_validation(taken: pa.Table, rest: Rows, test: Rows, protocol: Protoco
     inside = set(groups[rest]) - set(groups[test])
     candidates = [name for name in names[start:] + names[:start] if name in inside]
     if len(candidates) <= count:
+        mend = "--protocol.validation none with --fold.selection last"
+        if column == "speaker" and len(candidates) > 1:
+            mend = f"--protocol.validation_speakers {len(candidates) - 1}, or {mend}"
         raise UserError(
-            f"validation on other {column}s needs at least {count + 1} of {column} outside the test part, "
-            f"found {len(candidates)}: use fewer validation speakers or validation = none"
+            f"validation on other {column}s needs at least {count + 1} {column}s outside the test part, found "
+            f"{len(candidates)}: use {mend}"
         )
     chosen: list[str] = []
     if column == "speaker":
@@ -423,9 +480,10 @@ def _with_copies(fold: Fold, manifest: pa.Table, copies: Rows) -> Fold:
     return replace(fold, train=np.union1d(fold.train, own))
 
 
-def _missing_classes(
+def missing_classes(
     train: Rows, validation: Rows, test: Rows, labels: Rows, class_names: Sequence[str]
 ) -> list[str]:
+    """Say which classes the parts lack; an empty part is no news."""
     warnings = []
     for name, part in (("validation", validation), ("training", train), ("test", test)):
         missing = sorted(set(range(len(class_names))) - set(labels[part].tolist()))
@@ -434,7 +492,7 @@ def _missing_classes(
     return warnings
 
 
-def _one_class_speakers(taken: pa.Table, labels: Rows, class_names: Sequence[str]) -> list[str]:
+def one_class_speakers(taken: pa.Table, labels: Rows, class_names: Sequence[str]) -> list[str]:
     """Speakers of whom only one class is there: who recognises them knows the answer."""
     classes: dict[str, Counter[int]] = {}
     for speaker, label in zip(taken["speaker"].to_pylist(), labels.tolist(), strict=True):

@@ -7,11 +7,12 @@ corpus and tests on another. Endings narrow any protocol down, see `ENDINGS`: ``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from ser_models.errors import UserError
+from ser_models.models.labels import LABEL_SETS
 
 Validation = Literal["speakers", "session", "part", "none", "test"]
 
@@ -181,7 +182,8 @@ def _published() -> list[Protocol]:
         Protocol(
             name="avdal-published",
             description="the original's five random draws of a fifth of the utterances (seeds 6990, 0, 4259, 1156, "
-            "6364), the best epoch chosen on the test part",
+            "6364), the best epoch chosen on the test part; its video stream also showed nearly every test utterance, "
+            "label included, to training",
             label_set="iemocap4",
             scheme="avdal-draws",
             n_folds=5,
@@ -267,14 +269,24 @@ PROTOCOLS: Mapping[str, Protocol] = {
 
 
 def _without_excited(protocol: Protocol) -> Protocol:
-    if protocol.label_set != "iemocap4":
+    labels = LABEL_SETS.get(protocol.label_set)
+    if labels is None or "excited" not in labels.merged:
         raise UserError(f"{protocol.name} does not count excited as happy: -no-excited changes nothing")
     return replace(protocol, label_set="iemocap4-no-excited")
 
 
+def _only(scenario: Literal["improvised", "scripted"]) -> Callable[[Protocol], Protocol]:
+    def narrow(protocol: Protocol) -> Protocol:
+        if protocol.scenario is not None:
+            raise UserError(f"{protocol.name} is {protocol.scenario} only: it cannot be {scenario} only too")
+        return replace(protocol, scenario=scenario)
+
+    return narrow
+
+
 ENDINGS: Mapping[str, tuple[str, Callable[[Protocol], Protocol]]] = {
-    "improvised": ("improvised utterances only", lambda protocol: replace(protocol, scenario="improvised")),
-    "scripted": ("scripted utterances only", lambda protocol: replace(protocol, scenario="scripted")),
+    "improvised": ("improvised utterances only", _only("improvised")),
+    "scripted": ("scripted utterances only", _only("scripted")),
     "no-excited": ("excited left out instead of counted as happy", _without_excited),
     "lexically-disjoint": (
         "training utterances that share a script or a transcript with another part dropped",
@@ -312,6 +324,20 @@ def get_protocol(name: str) -> Protocol:
         f"unknown protocol {name!r}; known: {', '.join(PROTOCOLS)}, and CORPUS-to-CORPUS, each with the endings "
         f"{', '.join(f'-{ending}' for ending in ENDINGS)}"
     )
+
+
+def require_corpus(protocol: Protocol, corpora: Iterable[str]) -> None:
+    """Refuse corpora that a protocol is not made for.
+
+    Raises:
+        UserError: with those that it is made for.
+    """
+    given = sorted(set(corpora))
+    if protocol.corpora and not set(given) <= set(protocol.corpora):
+        raise UserError(
+            f"protocol {protocol.name} divides {' and '.join(protocol.corpora)}, not {', '.join(given)}; others are "
+            "listed by: python -m ser_models.protocols list"
+        )
 
 
 def _between(name: str, source: str, target: str) -> Protocol:

@@ -18,7 +18,7 @@ from ser_models.models.system import Preset, System
 from ser_models.protocols.common import CONTENTS
 from ser_models.protocols.folds import SCHEMES, Fold, make_folds
 from ser_models.protocols.leaks import LeakReport, check_leaks, require_known
-from ser_models.protocols.registry import Protocol, get_protocol
+from ser_models.protocols.registry import Protocol, get_protocol, require_corpus
 from ser_models.shards.store import ShardStore
 from ser_models.training.augmentation import Augmentation
 from ser_models.training.data import Examples
@@ -275,10 +275,13 @@ def resolve_preset(system: System, config: TrainConfig) -> Resolved:
         changed.append(f"objective: emotion → {config.objective}")
     asked = config.protocol
     named = get_protocol(asked.name or preset.protocol)
+    require_corpus(named, [config.corpus])
+    if named.scheme == "cross-corpus":
+        raise UserError(f"protocol {named.name} reads two corpora; training reads one so far")
     if named.name != preset.protocol:
         changed.append(f"protocol: {preset.protocol} → {named.name}")
     if system.closed_form:
-        named = replace(named, selection="last")  # there are no epochs to choose from
+        named = _without_selection(named)
     protocol, divided = _override(
         named,
         {
@@ -311,6 +314,19 @@ def resolve_preset(system: System, config: TrainConfig) -> Resolved:
             f"features.augment alters the examples of each epoch, but {config.system} is fitted once"
         )
     return Resolved(settings, protocol, deviations)
+
+
+def _without_selection(protocol: Protocol) -> Protocol:
+    """The protocol for a system that is fitted once: there are no epochs to choose from."""
+    protocol = replace(protocol, selection="last")
+    if protocol.validation == "test":
+        protocol = replace(
+            protocol,
+            validation="none",
+            leaks=tuple(leak for leak in protocol.leaks if leak != "selection-on-test"),
+            description=f"{protocol.description} (not here: nothing is selected)",
+        )
+    return protocol
 
 
 Settings = TypeVar("Settings", Preset, Protocol)
@@ -427,7 +443,7 @@ def make_plan(
         about={
             "corpus": config.corpus,
             "objective": config.objective,
-            "preset": config.preset,
+            "preset": _label(config, resolved),
             "protocol": protocol.description,
             "protocol_name": protocol.name,
             "deviations": list(deviations),
@@ -439,6 +455,13 @@ def make_plan(
         },
     )
     return plan, leaks, manifest
+
+
+def _label(config: TrainConfig, resolved: Resolved) -> str:
+    """The preset's name; a clean one that took on a leak by the user's choice is not called clean."""
+    own = get_protocol(get_system(config.system).preset(config.preset, config.corpus).protocol)
+    taken_on = set(resolved.protocol.leaks) - set(own.leaks)
+    return f"{config.preset} with leaks" if config.preset == "clean" and taken_on else config.preset
 
 
 def split_specs(text: str) -> list[str]:

@@ -180,7 +180,10 @@ def test_impossible_divisions_say_why() -> None:
         folds_of(manifest, "loso")
     with pytest.raises(UserError, match="n_folds = 5: allowed are 2 to 2"):
         folds_of(manifest, "speaker-kfold", n_folds=5)
-    with pytest.raises(UserError, match="use fewer validation speakers or validation = none"):
+    with pytest.raises(
+        UserError,
+        match="needs at least 3 speakers outside the test part, found 1: use --protocol.validation none",
+    ):
         folds_of(manifest, "leave-one-speaker-out")
     with pytest.raises(UserError, match="at least 2 groups, found 1: a"):
         leave_one_group_out(["a", "a"])

@@ -153,13 +153,22 @@ def test_an_existing_name_asks_for_resume_and_resume_for_the_same_configuration(
     [
         ({"system": "timnett"}, "unknown system 'timnett'; available: timnet"),
         ({"corpus": "iemocap"}, "preprocess.py --corpus iemocap"),
+        (
+            {"protocol": ProtocolConfig(name="savee-speaker")},
+            "savee-speaker divides savee, not ravdess; others are listed by",
+        ),
+        (
+            {"protocol": ProtocolConfig(name="ravdess-to-savee")},
+            "reads two corpora; training reads one so far",
+        ),
+        ({"protocol": ProtocolConfig(validation="part")}, "gives no validation part of its own"),
         ({"corpus": "tess", "preset": "faithful"}, "not published on 'tess'"),
         ({"model": {"hops": 3}}, "unexpected keyword argument 'hops'"),
         ({"features": FeatureConfig(views="mfcc[samples=7]")}, r"mfcc\[samples=7\]"),
         ({"features": FeatureConfig(views="mel")}, "mel"),
         ({"protocol": ProtocolConfig(only_folds=[5])}, "allowed are 0 to 4"),
-        ({"protocol": ProtocolConfig(validation_speakers=4)}, "use fewer validation speakers"),
-        ({"protocol": ProtocolConfig(folds="leave-one-session-out")}, "no group"),
+        ({"protocol": ProtocolConfig(validation_speakers=4)}, "use --protocol.validation_speakers 3"),
+        ({"protocol": ProtocolConfig(folds="leave-one-session-out")}, "80 utterances have no session"),
         ({"protocol": ProtocolConfig(validation="none")}, "needs a validation part"),
         ({"shards": "/nowhere"}, "preprocess.py"),
         ({"model": {"dropout": 2.0}}, "dropout = 2.0: must be at least 0 and below 1"),
@@ -292,3 +301,12 @@ def test_an_augmentation_without_effect_is_refused(
     config = config_of(synthetic_shards, tmp_path, **options | ({"model": {}} if system == "svm" else {}))
     with pytest.raises(UserError, match=message):
         cross_validate(config)
+
+
+def test_a_clean_preset_on_a_published_protocol_is_not_called_clean(
+    synthetic_shards: str, tmp_path: Path
+) -> None:
+    protocol = ProtocolConfig(name="timnet-ravdess-published", only_folds=[0])
+    run = cross_validate(config_of(synthetic_shards, tmp_path, protocol=protocol))
+    about = json.loads((Path(run) / "seed-0" / "fold-0" / "model" / "config.json").read_text())["about"]
+    assert about["preset"] == "clean with leaks" and "speaker" in about["leaks"]
