@@ -6,7 +6,7 @@
 One process, one thread. *View* is the computation alone on decoded waveforms; *whole* begins with the file: decoding,
 resampling and the view here, ``librosa.load`` and the reference there. Both sides take turns; the median of the passes
 counts. *Real time* is how many seconds of sound the whole takes in per second. The last column is the largest
-difference between a number here and there. A view without a reference is measured alone; a line in ``REFERENCES``
+difference between a number here and there. A view without a reference is measured alone; a line in ``references.py``
 gives it one.
 """
 
@@ -14,11 +14,11 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import librosa
 import numpy as np
-import python_speech_features
+from references import REFERENCES, Array  # type: ignore[import-not-found]
 from threadpoolctl import threadpool_limits
 
 from ser_models import cli
@@ -27,52 +27,7 @@ from ser_models.errors import UserError
 from ser_models.features import media, parse_specs
 from ser_models.features.views import AudioView, Remarked, is_encoder
 
-Array = np.ndarray[Any, Any]
-
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
-
-
-def spectrogram(waveform: Array, rate: int) -> Array:
-    """CA-MSER's spectrogram as librosa's documentation would write it."""
-    emphasised = librosa.effects.preemphasis(waveform, coef=0.97, zi=[0.0])
-    spectrum = librosa.stft(emphasised, n_fft=800, win_length=640, hop_length=160, window="hamming")
-    levels: Array = librosa.amplitude_to_db(np.abs(spectrum), ref=np.max)
-    return levels[:200].T
-
-
-def camser_mfcc(waveform: Array, rate: int) -> Array:
-    """CA-MSER's coefficients."""
-    emphasised = librosa.effects.preemphasis(waveform, coef=0.97, zi=[0.0])
-    return librosa.feature.mfcc(y=emphasised, sr=rate, n_mfcc=40, hop_length=160, htk=True).T
-
-
-def amh_mfcc(waveform: Array, rate: int) -> Array:
-    """AMH's coefficients with their differences."""
-    static = librosa.feature.mfcc(
-        y=waveform, sr=rate, n_mfcc=40, n_mels=40, n_fft=400, hop_length=160, window="hamming"
-    )
-    slope = librosa.feature.delta(static, width=5, mode="nearest")
-    return np.concatenate([static, slope, librosa.feature.delta(slope, width=5, mode="nearest")]).T
-
-
-def log_filterbank(waveform: Array, rate: int) -> Array:
-    """AVDAL's energies, of a waveform brought to 16 bits."""
-    samples = np.clip(np.rint(waveform * 32768), -32768, 32767).astype(np.int16)
-    energies: Array = python_speech_features.logfbank(samples, rate, nfilt=40)
-    return energies
-
-
-REFERENCES: dict[str, Callable[[Array, int], Array]] = {
-    "mfcc": lambda waveform, rate: librosa.feature.mfcc(y=waveform, sr=rate, n_mfcc=39).T,
-    "mfcc[hop_length=160,htk=true,n_mfcc=40,preemphasis=0.97,sample_rate=16000]": camser_mfcc,
-    "mfcc[deltas=2,hop_length=160,n_fft=400,n_mels=40,n_mfcc=40,sample_rate=16000,window=hamming]": amh_mfcc,
-    "spectrogram": spectrogram,
-    "cqt": lambda waveform, rate: (
-        librosa.amplitude_to_db(np.abs(librosa.cqt(waveform, sr=rate)), ref=np.max).T
-    ),
-    "log_filterbank": log_filterbank,
-}
-"""Canonical spec → the plain computation (waveform [samples], sample rate in Hz) → [frames, …]."""
 
 
 @dataclass(frozen=True, kw_only=True)
