@@ -7,6 +7,7 @@ docstring of each field. Whatever the user gets wrong ends with exit status 2 an
 
 import argparse
 import dataclasses
+import re
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -21,6 +22,9 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_setti
 from ser_models.errors import UserError, WorkError
 
 Config = TypeVar("Config")
+
+_SWITCH_VALUES = {"true", "false", "yes", "no", "null"}
+_INTEGER = re.compile(r"[+-]?\d+")
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -67,7 +71,7 @@ def parse(
     Raises:
         UserError: an unknown key, a wrong type, an impossible value or an unreadable file.
     """
-    arguments = _with_explicit_booleans(sys.argv[1:] if argv is None else list(argv), config_class)
+    arguments = _as_written_in_full(sys.argv[1:] if argv is None else list(argv), config_class)
     parser = ArgumentParser(
         description=description,
         allow_abbrev=False,
@@ -121,16 +125,16 @@ def _field_help(config_class: type, name: str) -> str:
     return next((field.description or "" for field in documented if field.arg_name == name), "")
 
 
-def _boolean_options(config_class: type, prefix: str = "") -> set[str]:
-    options = set()
+def _options(config_class: type, prefix: str = "") -> dict[str, tuple[Any, ...]]:
+    """Every option of a configuration class, ``--fold.epochs``, with the types that its value may have."""
+    options: dict[str, tuple[Any, ...]] = {}
     hints = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
         kinds = typing.get_args(hints[field.name]) if _is_union(hints[field.name]) else (hints[field.name],)
-        if bool in kinds:
-            options.add(f"--{prefix}{field.name}")
+        options[f"--{prefix}{field.name}"] = kinds
         for kind in kinds:
             if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-                options |= _boolean_options(kind, f"{prefix}{field.name}.")
+                options |= _options(kind, f"{prefix}{field.name}.")
     return options
 
 
@@ -138,18 +142,43 @@ def _is_union(hint: Any) -> bool:
     return typing.get_origin(hint) in (typing.Union, UnionType)
 
 
-def _with_explicit_booleans(arguments: list[str], config_class: type) -> list[str]:
-    """Accept ``--allow-partial`` for ``--allow_partial true``: hyphens and bare switches are what people type."""
-    booleans = _boolean_options(config_class)
+def _as_written_in_full(arguments: list[str], config_class: type) -> list[str]:
+    """Accept what people type: hyphens, bare switches and lists without brackets.
+
+    ``--allow-partial`` stands for ``--allow_partial true``, ``--protocol.leaks speaker,text`` for
+    ``--protocol.leaks [speaker,text]``.
+    """
+    options = _options(config_class)
     result = []
+    waiting = ""  # the option whose value comes next
     for index, argument in enumerate(arguments):
         if not argument.startswith("--"):
-            result.append(argument)
+            result.append(_bracketed(waiting, argument, options.get(waiting, ())))
+            waiting = ""
             continue
         option, equals, value = argument.partition("=")
         option = "--" + option[2:].replace("-", "_")
+        kinds = options.get(option, ())
         following = arguments[index + 1].lower() if index + 1 < len(arguments) else ""
-        if option in booleans and not equals and following not in {"true", "false", "yes", "no", "null"}:
+        if bool in kinds and not equals and following not in _SWITCH_VALUES:
             equals, value = "=", "true"
+        elif equals:
+            value = _bracketed(option, value, kinds)
+        waiting = "" if equals else option
         result.append(option + equals + value)
     return result
+
+
+def _bracketed(option: str, value: str, kinds: Sequence[Any]) -> str:
+    """The value of an option, a list as YAML writes it.
+
+    Raises:
+        UserError: a list of numbers is wanted, and something else is in it.
+    """
+    if value == "null" or not any(typing.get_origin(kind) is list for kind in kinds):
+        return value
+    inside = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    items = [item.strip() for item in inside.split(",")] if inside.strip() else []
+    if list[int] in kinds and (wrong := [item for item in items if not _INTEGER.fullmatch(item)]):
+        raise UserError(f"{option} {value}: {wrong[0]!r} is not a whole number; write a list as 0,1,2")
+    return value if value.startswith("[") else f"[{','.join(items)}]"

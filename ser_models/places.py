@@ -130,12 +130,13 @@ def read_table(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
     """A Parquet file as a table.
 
     Raises:
-        FileNotFoundError: nothing is there.
+        OSError: nothing is there, or a folder.
         pyarrow.ArrowInvalid: it is no Parquet file.
     """
-    # Not pq.read_table: given a stream, its threads sometimes abort the process at exit (pyarrow 26.0.1).
+    # Without threads: started for a stream, they abort the process when it ends soon after, with status 134 instead
+    # of its own (pyarrow 26.0.1); pq.read_table would start them too.
     with pq.ParquetFile(pa.BufferReader(read_bytes(uri))) as file:
-        return file.read(columns=None if columns is None else list(columns))
+        return file.read(columns=None if columns is None else list(columns), use_threads=False)
 
 
 def write_table(uri: str, table: pa.Table) -> None:

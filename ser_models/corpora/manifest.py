@@ -36,6 +36,7 @@ CORPORA: dict[str, Corpus] = {
 """Every corpus that can be read from its folder; a new one is its own file and one line here."""
 
 _OWN_COLUMNS = ("emotion", "speaker", "split")
+_MADE_BY = "a manifest is made by: python -m ser_models.corpora NAME ROOT --output m.parquet"
 _END_TOLERANCE = 0.1  # seconds by which an annotated end may exceed the recording, as in decoding
 
 
@@ -135,10 +136,7 @@ def load_corpus(name: str, root: str, *, allow_partial: bool = False) -> pa.Tabl
             f"{name} at {parsed.root} {verdict}: {parsed.disagreement}. "
             f"All of it: {command}; to go on with what is there: --allow-partial"
         )
-    metadata = dict(parsed.table.schema.metadata or {})
-    if parsed.disagreement:
-        metadata[b"partial"] = parsed.disagreement.encode()
-    return parsed.table.replace_schema_metadata(metadata)
+    return parsed.table
 
 
 def partial_corpus(table: pa.Table) -> str | None:
@@ -167,15 +165,15 @@ def load_manifest(uri: str) -> pa.Table:
     try:
         table = places.read_table(uri)
     except FileNotFoundError:
-        raise UserError(f"{uri}: no such manifest") from None
+        raise UserError(f"{uri}: no such manifest; {_MADE_BY}") from None
+    except IsADirectoryError:
+        raise UserError(f"{uri} is a folder, not a manifest; {_MADE_BY}") from None
     except pa.ArrowInvalid as error:
-        raise UserError(f"{uri} is not a Parquet file: {error}") from error
+        raise UserError(f"{uri} is not a Parquet file ({error}), so no manifest; {_MADE_BY}") from error
     if not table.schema.equals(MANIFEST_SCHEMA):
         missing = [name for name in MANIFEST_SCHEMA.names if name not in table.schema.names]
         wrong = f"without {shorten(missing)}" if missing else "with other columns or types"
-        raise UserError(
-            f"{uri} is not a manifest of this version: a table {wrong}; make it again from the corpus"
-        )
+        raise UserError(f"{uri} is not a manifest of this version: a table {wrong}; {_MADE_BY}")
     return table.cast(MANIFEST_SCHEMA.with_metadata(table.schema.metadata))
 
 
@@ -246,7 +244,7 @@ def _parsed(
         synthetic=synthetic,
         problems=json.dumps([dataclasses.asdict(problem) for problem in problems]),
     )
-    return Parsed(
+    parsed = Parsed(
         name=name,
         root=root,
         table=table,
@@ -257,6 +255,10 @@ def _parsed(
         missing=tuple(sorted(utterances.difference(row.utterance_id for row in rows))),
         synthetic=synthetic,
     )
+    if not parsed.disagreement:
+        return parsed
+    metadata = {**table.schema.metadata, b"partial": parsed.disagreement.encode()}
+    return dataclasses.replace(parsed, table=table.replace_schema_metadata(metadata))
 
 
 def _corpus(name: str) -> Corpus:

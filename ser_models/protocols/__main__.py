@@ -1,25 +1,25 @@
 """``python -m ser_models.protocols``: list the protocols, or check a division of a corpus for leaks."""
 
 import argparse
-import io
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 from rich.console import Console
 from rich.table import Table
 
 from ser_models import places
-from ser_models.corpora import EMOTIONS, load_manifest
+from ser_models.corpora import EMOTIONS, load_manifest, partial_corpus
 from ser_models.corpora.command import ArgumentParser, run
+from ser_models.corpora.table_file import SUFFIXES, read_records
 from ser_models.errors import UserError
 from ser_models.models.labels import get_label_set, hard_targets, unmapped
-from ser_models.protocols.folds import Fold, Rows, fold_table, make_folds
+from ser_models.protocols.folds import Fold, Rows, fold_table, make_folds, missing_classes, one_class_speakers
 from ser_models.protocols.leaks import LEAKS, LeakReport, check_leaks, require_known
-from ser_models.protocols.registry import ENDINGS, PROTOCOLS, get_protocol
+from ser_models.protocols.registry import ENDINGS, PROTOCOLS, Protocol, get_protocol, require_corpus
 
 PROGRAM = "python -m ser_models.protocols"
 _FOLDS_SHOWN = 30
@@ -29,7 +29,9 @@ _PARTS = {"train": "train", "validation": "validation", "dev": "validation", "te
 def main(argv: Sequence[str] | None = None) -> int:
     """List protocols (0), or check one: 0 where every leak found is named, else 1."""
     arguments = _arguments(argv)
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    # Transcripts and specs hold brackets and colons, which are no markup.
+    width = None if sys.stdout.isatty() else 140
+    console = Console(width=width, highlight=False, markup=False, emoji=False)
     if arguments.command == "list":
         console.print(_protocols())
         return 0
@@ -37,25 +39,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     for uri, table in zip(arguments.manifests, manifests, strict=True):
         if (table.schema.metadata or {}).get(b"synthetic") == b"true":
             console.print(f"SYNTHETIC: {uri} describes generated recordings")
+        if difference := partial_corpus(table):
+            console.print(f"not the whole corpus: {uri}: {difference}")
     manifest = pa.concat_tables([table.replace_schema_metadata() for table in manifests])
     media = _media(arguments.media)
+    leaks: tuple[str, ...] = tuple(arguments.leaks)
     if arguments.folds:
-        named: tuple[str, ...] = ()
         title = f"division {arguments.folds}"
-        folds, selection_on_test = _read_folds(arguments.folds, manifest), False
+        named_folds = _read_folds(arguments.folds, manifest)
+        folds = list(named_folds.values())
     else:
-        folds, named, title, selection_on_test = _divide(arguments, manifest)
+        protocol = get_protocol(arguments.protocol)
+        leaks += protocol.leaks
+        folds, title = _divide(protocol, manifest)
+        named_folds = {str(fold.index): fold for fold in folds}
     report = check_leaks(
         manifest,
         folds,
         preset="",
         protocol=title,
-        named=(*named, *arguments.leaks),
+        named=leaks,
         media=media,
-        selection_on_test=selection_on_test,
+        selection_on_test=any(len(np.intersect1d(fold.validation, fold.test)) for fold in folds),
         reads_words=arguments.reads_words,
     )
-    for line in _shown(report, folds, console):
+    for line in _shown(report, named_folds):
         console.print(line)
     if arguments.output:
         places.write_table(arguments.output, fold_table(manifest, folds))
@@ -63,17 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if report.unnamed else 0
 
 
-def _divide(
-    arguments: argparse.Namespace, manifest: pa.Table
-) -> tuple[list[Fold], tuple[str, ...], str, bool]:
-    """The folds of a named protocol, the leaks that it names, its title, and whether it selects on test."""
-    protocol = get_protocol(arguments.protocol)
-    corpora = set(manifest["corpus"].unique().to_pylist())
-    if protocol.corpora and not corpora <= set(protocol.corpora):
-        raise UserError(
-            f"{protocol.name} divides {' and '.join(protocol.corpora)}, but the manifest holds "
-            f"{', '.join(sorted(corpora))}"
-        )
+def _divide(protocol: Protocol, manifest: pa.Table) -> tuple[list[Fold], str]:
+    """The folds of a named protocol, and its title."""
+    require_corpus(protocol, manifest["corpus"].unique().to_pylist())
     emotions = manifest["emotion"].to_pylist()
     labels = get_label_set(protocol.label_set, emotions, EMOTIONS)
     targets = hard_targets(emotions, labels)
@@ -81,7 +81,13 @@ def _divide(
     fits = np.array([protocol.scenario in (None, scenarios[row]) for row in targets.rows], dtype=bool)
     rows = targets.rows[fits]
     if not len(rows):
-        raise UserError(f"no utterance has one of the classes {', '.join(labels.classes)}")
+        limit = ""
+        if protocol.scenario:
+            limit = (
+                f" in {protocol.scenario} speech, to which {protocol.name} is limited; {len(fits)} utterances "
+                "have one in another scenario or an unknown one"
+            )
+        raise UserError(f"no utterance has one of the classes {', '.join(labels.classes)}{limit}")
     folds = make_folds(manifest, rows, targets.target[fits].argmax(1).tolist(), protocol, labels.classes)
     left_out = unmapped(emotions, labels)
     classes = ", ".join(labels.classes) + "".join(
@@ -90,7 +96,7 @@ def _divide(
     title = f"{protocol.name}: {protocol.description}\n{len(rows)} utterances; classes: {classes}"
     if left_out:
         title += "\nwithout one of the classes: " + ", ".join(f"{name} {n}" for name, n in left_out.items())
-    return folds, protocol.leaks, title, protocol.validation == "test"
+    return folds, title
 
 
 def _media(uris: Sequence[str]) -> pa.Table | None:
@@ -98,52 +104,88 @@ def _media(uris: Sequence[str]) -> pa.Table | None:
         return None
     try:
         return pa.concat_tables([places.read_table(uri) for uri in uris])
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"--media {', '.join(uris)} cannot be read: {error}") from error
 
 
-def _read_folds(uri: str, manifest: pa.Table) -> list[Fold]:
+def _read_folds(uri: str, manifest: pa.Table) -> dict[str, Fold]:
     """A division of the user's own: columns ``utterance_id`` and ``part``, and ``fold`` where there are several.
 
+    Returns:
+        The folds under their names, in the order in which the file names them.
+
     Raises:
-        UserError: the file cannot be read, lacks a column, or names an unknown utterance or part.
+        UserError: the file cannot be read, lacks a column, or names an unknown utterance or part; or a fold trains
+            on nothing or tests nothing.
     """
+    if not uri.lower().endswith(SUFFIXES):
+        raise UserError(f"--folds {uri}: give a table, whose name ends in {', '.join(SUFFIXES)}")
     try:
-        content = places.read_bytes(uri)
-        if uri.lower().endswith(".csv"):
-            text = pa.csv.ConvertOptions(column_types={"utterance_id": pa.string(), "part": pa.string()})
-            table = pa.csv.read_csv(io.BytesIO(content), convert_options=text)
-        else:
-            table = places.read_table(uri)
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
-        raise UserError(f"--folds {uri} cannot be read: {error}") from error
-    if lacking := {"utterance_id", "part"} - set(table.column_names):
+        columns, records = read_records(uri)
+    except UserError as error:
+        raise UserError(f"--folds {error}") from None
+    if lacking := {"utterance_id", "part"} - set(columns):
         raise UserError(
             f"--folds {uri} has no column {', '.join(sorted(lacking))}; needed: utterance_id, part"
         )
     positions = {name: row for row, name in enumerate(manifest["utterance_id"].to_pylist())}
     if len(positions) < len(manifest):
         raise UserError("--folds needs one corpus: several manifests hold an utterance of the same id")
-    fold_of = table["fold"].to_pylist() if "fold" in table.column_names else [0] * len(table)
-    parts: dict[object, dict[str, list[int]]] = {}
-    for name, part, fold in zip(
-        table["utterance_id"].to_pylist(), table["part"].to_pylist(), fold_of, strict=True
-    ):
-        if part in (None, "unused"):
+    parts: dict[str, dict[str, list[int]]] = {}
+    for where, cells in records:
+        if isinstance(cells, str):
+            raise UserError(f"--folds {uri}, {where}: {cells}")
+        name, part = cells["utterance_id"], cells["part"]
+        found = parts.setdefault(cells.get("fold", "0"), {"train": [], "validation": [], "test": []})
+        if part in ("", "unused"):
             continue
         if name not in positions:
-            raise UserError(f"--folds {uri}: no utterance {name!r} in the manifest")
+            raise UserError(f"--folds {uri}, {where}: no utterance {name!r} in the manifest")
         if part not in _PARTS:
-            raise UserError(f"--folds {uri}: part {part!r} of {name} is none of {', '.join(_PARTS)}, unused")
-        parts.setdefault(fold, {}).setdefault(_PARTS[part], []).append(positions[name])
+            raise UserError(
+                f"--folds {uri}, {where}: part {part!r} of {name} is none of {', '.join(_PARTS)}, unused"
+            )
+        found[_PARTS[part]].append(positions[name])
+    if not parts:
+        raise UserError(f"--folds {uri} has no row below its column names")
+    for fold, found in parts.items():
+        if empty := [part for part in ("train", "test") if not found[part]]:
+            raise UserError(
+                f"--folds {uri}: fold {fold} has no utterance in its part {' and '.join(empty)}; a fold needs both "
+                "train and test"
+            )
+    folds = {}
+    for index, (fold, found) in enumerate(parts.items()):
+        train, validation, test = (np.unique(np.array(rows, dtype=np.int64)) for rows in found.values())
+        folds[fold] = Fold(index, (), train, validation, test)
+    return _with_remarks(folds, manifest)
 
-    def rows(found: dict[str, list[int]], name: str) -> Rows:
-        return np.unique(np.array(found.get(name, []), dtype=np.int64))
 
-    return [
-        Fold(index, (), rows(found, "train"), rows(found, "validation"), rows(found, "test"))
-        for index, found in enumerate(parts.values())
-    ]
+def _with_remarks(folds: dict[str, Fold], manifest: pa.Table) -> dict[str, Fold]:
+    """Say what a division of the user's own lacks, and what it selects on."""
+    emotions = manifest["emotion"].to_pylist()
+    taking_part = {
+        name: np.unique(np.concatenate([fold.train, fold.validation, fold.test]))
+        for name, fold in folds.items()
+    }
+    used = np.unique(np.concatenate(list(taking_part.values())))
+    there = {emotions[row] for row in used}
+    classes = [emotion for emotion in EMOTIONS if emotion in there]
+    labels: Rows = np.array(
+        [classes.index(each) if each in classes else -1 for each in emotions], dtype=np.int64
+    )
+    labelled = used[labels[used] >= 0]
+    general = one_class_speakers(manifest.take(pa.array(labelled)), labels[labelled], classes)
+    remarked = {}
+    for name, fold in folds.items():
+        remarks = missing_classes(fold.train, fold.validation, fold.test, labels, classes)
+        if shared := len(np.intersect1d(fold.validation, fold.test)):
+            remarks.append(f"{shared} of {len(fold.test)} test utterances are in the validation part too")
+        if unused := len(manifest) - len(taking_part[name]):
+            remarks.append(f"{unused} of {len(manifest)} utterances of the manifest are in no part")
+        warnings = (*(f"fold {name}: {remark}" for remark in remarks), *general)
+        remarked[name] = replace(fold, warnings=warnings)
+    return remarked
 
 
 def _protocols() -> Table:
@@ -156,18 +198,23 @@ def _protocols() -> Table:
         table.add_row(
             protocol.name, protocol.label_set, protocol.description, ", ".join(protocol.leaks) or "none"
         )
-    table.add_row("CORPUS-to-CORPUS", "common4", "train on one corpus, test on another", "none")
+    table.add_row(
+        "CORPUS-to-CORPUS",
+        "common4",
+        "train on one corpus, test on another; train.py cannot run it yet: it reads one corpus",
+        "none",
+    )
     return table
 
 
-def _shown(report: LeakReport, folds: Sequence[Fold], console: Console) -> list[object]:
+def _shown(report: LeakReport, folds: Mapping[str, Fold]) -> list[object]:
     sizes = Table(title="folds")
     for column in ("fold", "held out", "training", "validation", "test", "dropped from training"):
         sizes.add_column(column, justify="left" if column == "held out" else "right")
-    for fold in folds[:_FOLDS_SHOWN]:
+    for name, fold in list(folds.items())[:_FOLDS_SHOWN]:
         units = ", ".join(fold.test_units[:4]) + (" …" if len(fold.test_units) > 4 else "")
         counts = [str(len(part)) for part in (fold.train, fold.validation, fold.test)]
-        sizes.add_row(str(fold.index), units, *counts, str(sum(fold.dropped.values())))
+        sizes.add_row(name, units, *counts, str(sum(fold.dropped.values())))
     if len(folds) > _FOLDS_SHOWN:
         sizes.caption = f"and {len(folds) - _FOLDS_SHOWN} more"
     lines: list[object] = [report.protocol, sizes]
@@ -214,8 +261,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     division.add_argument(
         "--folds",
         metavar="FILE",
-        help="a division of your own: CSV or Parquet with the columns utterance_id, part (train, validation or dev, "
-        "test) and, where there are several, fold",
+        help="a division of your own: a table (.csv, .tsv, .parquet) with the columns utterance_id, part (train, "
+        "validation or dev, test) and, where there are several, fold; an utterance of two parts has two rows",
     )
     check.add_argument(
         "--media",
@@ -237,6 +284,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.command == "check":
         require_known(arguments.leaks)
+        if arguments.protocol:
+            get_protocol(arguments.protocol)
     return arguments
 
 

@@ -275,19 +275,22 @@ def make_folds(
 
 
 def fold_table(manifest: pa.Table, folds: Sequence[Fold]) -> pa.Table:
-    """The folds as a table: utterance_id, fold, part (train, validation, test or unused)."""
-    ids = manifest["utterance_id"].to_pylist()
-    columns: dict[str, list[Any]] = {"utterance_id": [], "fold": [], "part": []}
+    """The folds as a table: utterance_id, fold, part (train, validation, test or unused).
+
+    In each fold an utterance has one row for each part that it is in: two where the test part also validates.
+    """
+    ids = manifest["utterance_id"].combine_chunks()
+    schema = pa.schema([("utterance_id", pa.string()), ("fold", pa.int32()), ("part", pa.string())])
+    tables = []
     for fold in folds:
-        part = np.full(len(ids), "unused", dtype=object)
-        part[fold.train] = "train"
-        part[fold.validation] = "validation"
-        part[fold.test] = "test"
-        columns["utterance_id"] += ids
-        columns["fold"] += [fold.index] * len(ids)
-        columns["part"] += part.tolist()
-    types = {"utterance_id": pa.string(), "fold": pa.int32(), "part": pa.string()}
-    return pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
+        parts = {"train": fold.train, "validation": fold.validation, "test": fold.test}
+        parts["unused"] = np.setdiff1d(np.arange(len(ids)), np.concatenate(list(parts.values())))
+        rows = np.concatenate(list(parts.values()))
+        names = np.repeat(list(parts), [len(part) for part in parts.values()])
+        order = np.argsort(rows, kind="stable")
+        columns = [ids.take(pa.array(rows[order])), np.full(len(rows), fold.index), names[order]]
+        tables.append(pa.table([pa.array(column) for column in columns], names=schema.names).cast(schema))
+    return pa.concat_tables(tables)
 
 
 def natural_key(name: str) -> list[tuple[int, int | str]]:

@@ -234,7 +234,7 @@ def _read_group(manifest: str, shard: int, specs: Sequence[str]) -> tuple[list[d
     """
     columns = {column for spec in specs for column in layout.SOURCES[built(spec).source]}
     with layout.open_parquet(manifest) as file:
-        table = file.read_row_group(shard, ["utterance_id", "parent", *sorted(columns)])
+        table = file.read_row_group(shard, ["utterance_id", "parent", *sorted(columns)], use_threads=False)
         return table.to_pylist(), altered_by(table)
 
 

@@ -217,7 +217,7 @@ def _close_folder(target: Target, corpus: str, groups: Sequence[int], computed: 
     errors: list[dict[str, str]] = []
     if info["errors"]:
         with layout.open_parquet(target.uri(layout.ERRORS)) as file:
-            errors = file.read().slice(0, 3).to_pylist()
+            errors = file.read(use_threads=False).slice(0, 3).to_pylist()
     return ViewSummary(str(target.spec), target.folder, computed, info, tuple(errors))
 
 
@@ -260,7 +260,7 @@ def _read_books(uri: str) -> tuple[pa.Table, list[dict[str, str]], int]:
     """Media rows, unreadable utterances and size in bytes of one shard."""
     files, path = places.filesystem(uri)
     with layout.open_parquet(uri) as file:
-        table = file.read(columns=_FETCHED).select(_FETCHED)
+        table = file.read(columns=_FETCHED, use_threads=False).select(_FETCHED)
         return table.replace_schema_metadata(), layout.shard_errors(file.schema_arrow), files.size(path)
 
 

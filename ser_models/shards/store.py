@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import filelock
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ser_models import places
 from ser_models.corpora import MANIFEST_SCHEMA
@@ -123,15 +122,15 @@ class ShardStore:
         """
         uris = [self.shard_uris[index] for index in order]
         with ThreadPoolExecutor(_AHEAD) as pool:
-            reading = deque(pool.submit(_read_table, uri, _COLUMNS) for uri in uris[:_AHEAD])
+            reading = deque(pool.submit(places.read_table, uri, _COLUMNS) for uri in uris[:_AHEAD])
             for position in range(len(uris)):
                 table = reading.popleft().result()
                 if position + _AHEAD < len(uris):
-                    reading.append(pool.submit(_read_table, uris[position + _AHEAD], _COLUMNS))
+                    reading.append(pool.submit(places.read_table, uris[position + _AHEAD], _COLUMNS))
                 yield table
 
     def _read(self, name: str) -> pa.Table:
-        return _read_table(places.join(self.uri, name))
+        return places.read_table(places.join(self.uri, name))
 
     def _stamp(self) -> dict[bytes, bytes]:
         """What a cache file must carry to be this store's: a label may change, features may not."""
@@ -158,7 +157,9 @@ class ShardStore:
             with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
                 for uri in self.shard_uris:
                     table = (
-                        _read_table(uri, _COLUMNS).select(_COLUMNS).replace_schema_metadata(schema.metadata)
+                        places.read_table(uri, _COLUMNS)
+                        .select(_COLUMNS)
+                        .replace_schema_metadata(schema.metadata)
                     )
                     for batch in table.combine_chunks().to_batches():
                         writer.write_batch(batch)
@@ -220,9 +221,3 @@ def _stores(folder: str) -> list[ShardStore]:
             with contextlib.suppress(UserError):
                 stores.append(ShardStore.at(places.join(folder, name)))
     return stores
-
-
-def _read_table(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
-    # Not read_table: given a stream, its threads sometimes abort the process at exit (pyarrow 26.0.1).
-    with pq.ParquetFile(pa.BufferReader(places.read_bytes(uri))) as file:
-        return file.read(columns=None if columns is None else list(columns))

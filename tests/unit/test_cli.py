@@ -47,6 +47,13 @@ def test_a_dumped_configuration_reads_back_as_the_same(tmp_path: Path) -> None:
         ([*NEEDED, "--local", "--workers", "2"], "workers = 2 needs local = false"),
         ([*NEEDED, "--protocol.folds", "loso"], "allowed: leave-one-speaker-out"),
         ([*NEEDED, "--protocol.leaks", "[spaeker]"], "unknown leak 'spaeker'; known: utterance, speaker"),
+        ([*NEEDED, "--protocol.leaks", "speaker,spaeker"], "unknown leak 'spaeker'"),
+        (
+            [*NEEDED, "--protocol.only_folds", "0,x"],
+            "only_folds 0,x: 'x' is not a whole number; write a list as",
+        ),
+        ([*NEEDED, "--protocol.only_folds", "[0,1.5]"], "'1.5' is not a whole number"),
+        ([*NEEDED, "--protocol.only_folds"], "only_folds.*expected one argument"),
         (NEEDED[:4], "shards"),
         ([*NEEDED, "--config", "/nowhere.yaml"], "/nowhere.yaml"),
         ([*NEEDED, "--name", "a/b"], "must be a folder name"),
@@ -88,6 +95,25 @@ def test_hyphens_and_bare_switches_are_understood(switch: list[str], value: bool
 
     needed = ["--corpus", "ravdess", "--root", "r", "--views", "mfcc", "--output", "o"]
     assert cli.parse(PreprocessConfig, [*needed, *switch]).allow_partial is value
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--protocol.disjoint", "text,script"], {"disjoint": ["text", "script"]}),
+        (["--protocol.disjoint=text, script"], {"disjoint": ["text", "script"]}),
+        (["--protocol.disjoint", "[text,script]"], {"disjoint": ["text", "script"]}),
+        (["--protocol.disjoint", "null"], {"disjoint": None}),
+        (["--protocol.leaks", "speaker"], {"leaks": ["speaker"]}),
+        (["--protocol.leaks", ""], {"leaks": []}),
+        (["--protocol.leaks+=speaker", "--protocol.leaks+=text"], {"leaks": ["speaker", "text"]}),
+        (["--protocol.only-folds", "0"], {"only_folds": [0]}),
+        (["--protocol.only_folds", "0,2", "--refit"], {"only_folds": [0, 2]}),
+    ],
+)
+def test_lists_need_no_brackets(arguments: list[str], expected: dict[str, object]) -> None:
+    protocol = cli.parse(TrainConfig, [*NEEDED, *arguments]).protocol
+    assert {name: getattr(protocol, name) for name in expected} == expected
 
 
 def test_help_explains_every_field(capsys: pytest.CaptureFixture[str]) -> None:

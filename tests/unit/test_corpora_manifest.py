@@ -15,6 +15,7 @@ from ser_models.corpora import (
     load_corpus,
     load_manifest,
     parse_corpus,
+    partial_corpus,
     problems_of,
     save_manifest,
 )
@@ -96,15 +97,21 @@ def test_impossible_rows_are_refused_by_name(rows, message):
         build_table(rows, corpus="demo", root="/d")
 
 
-@pytest.mark.parametrize("content", [None, b"not parquet", "other"])
-def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path, content):
-    path = tmp_path / "m.parquet"
-    if content == "other":
-        save_manifest(pa.table({"x": [1]}), str(path))
-    elif content:
-        path.write_bytes(content)
-    with pytest.raises(UserError, match=r"m\.parquet"):
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "no such manifest"),
+        (lambda path: path.write_text("audio,emotion,speaker\n"), "is not a Parquet file"),
+        (lambda path: path.mkdir(), "is a folder, not a manifest"),
+        (lambda path: save_manifest(pa.table({"x": [1]}), str(path)), "not a manifest of this version"),
+    ],
+)
+def test_a_file_that_is_no_manifest_is_refused_with_the_command_that_makes_one(tmp_path: Path, make, message):
+    path = tmp_path / "m"
+    make(path)
+    with pytest.raises(UserError, match=f"{path}.* {message}|{path}: {message}") as caught:
         load_manifest(str(path))
+    assert "python -m ser_models.corpora NAME ROOT --output" in str(caught.value)
 
 
 # Places that are no corpus
@@ -291,7 +298,9 @@ def test_the_command_reports_a_partial_corpus_and_takes_it_only_when_told(folder
     assert f"{BAD}.wav: empty file (0 bytes)" in printed
     assert not output.exists()
     assert main(["ravdess", str(folder), "--output", str(output), "--allow-partial"]) == 0
-    assert problems_of(load_manifest(str(output)))
+    written = load_manifest(str(output))
+    assert problems_of(written)
+    assert "2 of 1440 utterances" in (partial_corpus(written) or "")
 
 
 @pytest.mark.parametrize(
@@ -343,9 +352,6 @@ def test_a_corpus_on_s3_gives_the_same_manifest(bucket: str, tmp_path: Path):
 
 
 def test_a_partial_corpus_says_so_as_long_as_its_manifest_lives(tmp_path: Path) -> None:
-    from ser_models.corpora import partial_corpus
-    from ser_models.corpora.synthetic import Settings, generate
-
     generate("ravdess", str(tmp_path / "corpus"), Settings(speakers=2, utterances=4))
     assert partial_corpus(load_corpus("ravdess", str(tmp_path / "corpus"))) is None
     next((tmp_path / "corpus").rglob("*.wav")).unlink()

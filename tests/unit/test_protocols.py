@@ -1,6 +1,7 @@
 """Named protocols: their folds are the published ones or keep strangers apart, and their leaks are named."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -248,6 +249,47 @@ def test_copies_are_trained_on_where_their_parent_is_and_never_tested() -> None:
     assert "parent" not in {finding.leak for finding in check(manifest, "amh-published").findings}
 
 
+def test_a_validation_part_that_is_not_asked_for_is_trained_on() -> None:
+    manifest = iemocap()
+    protocol = replace(get_protocol("amh-published"), validation="none", selection="last")
+    rows = np.arange(len(manifest))
+    for fold in make_folds(manifest, rows, [0] * len(rows), protocol, ("angry",)):
+        assert len(fold.validation) == 0
+        assert len(fold.train) + len(fold.test) == len(manifest)
+
+
+def own_split(*splits: str | None) -> pa.Table:
+    return manifest_of(
+        [
+            {"utterance_id": f"u{n}", "corpus": "own", "speaker": f"s{n}", "emotion": "sad", "split": split}
+            for n, split in enumerate(splits)
+        ]
+    )
+
+
+def test_a_published_split_needs_no_second_test_speaker_and_counts_what_it_leaves_out() -> None:
+    (fold,) = divide(own_split("train", "train", "dev", "test", "extra", None), "official")
+    assert [len(part) for part in (fold.train, fold.validation, fold.test)] == [2, 1, 1]
+    assert any("2 utterances are in no part: their split is none of" in note for note in fold.warnings)
+
+
+def test_a_published_split_without_a_dev_part_asks_how_to_select() -> None:
+    with pytest.raises(
+        UserError, match="official gives no validation part of its own here: protocol.validation"
+    ):
+        divide(own_split("train", "train", "test"), "official")
+
+
+def test_what_dev_loses_is_not_counted_as_training() -> None:
+    rows = own_split("train", "train", "dev", "dev", "test").to_pylist()
+    for row, session in zip(rows, ("a", "b", "a", "c", "a"), strict=True):
+        row["session"] = session
+    protocol = replace(get_protocol("official"), disjoint=("session",))
+    (fold,) = make_folds(manifest_of(rows), np.arange(5), [0] * 5, protocol, ("sad",))
+    assert [part.tolist() for part in (fold.train, fold.validation, fold.test)] == [[1], [3], [4]]
+    assert fold.dropped == {"session": 1}
+
+
 def test_speakers_with_one_class_are_said() -> None:
     rows = iemocap().to_pylist()
     for row in rows:
@@ -313,7 +355,13 @@ def test_melds_speaker_parts_are_disjoint_and_say_what_they_share(real_corpora: 
         parts = [column(manifest, "speaker", part) for part in (fold.train, fold.validation, fold.test)]
         assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2]
     sizes = [len(fold.test) for fold in folds]
-    assert sum(sizes) == 13708 and max(sizes) - min(sizes) < 10
+    # 80 lines are said by several at once, or by one speaker in another role: they could be anybody's.
+    assert sum(sizes) == 13708 - 80 and max(sizes) - min(sizes) < 10
+    assert any(
+        "80 utterances are in no part: they name several speakers" in note for note in folds[0].warnings
+    )
+    tested = [column(manifest, "speaker", fold.test) for fold in folds]
+    assert any({"Phoebe Sr", "Phoebe Sr."} <= names for names in tested)
     report = check(manifest, "meld-speaker")
     assert {finding.leak for finding in report.findings} == {"dialogue", "session"}
     report.require_named()
@@ -333,6 +381,7 @@ def test_the_command_lists_every_protocol(capsys: pytest.CaptureFixture[str]) ->
     assert main(["list"]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in PROTOCOLS)
+    assert "train.py cannot" in printed
 
 
 def test_the_command_passes_what_is_clean_or_named(
@@ -376,7 +425,14 @@ def test_a_division_of_ones_own_is_checked(
             "utterance_id,part\nSes01F_impro00_F0006,training",
             "part 'training' of Ses01F_impro00_F0006 is none of",
         ),
-        ("", "cannot be read"),
+        ("utterance_id,part\nSes01F_impro00_F0006", "line 2: 1 cells under 2 column names"),
+        ("utterance_id,part,fold\nSes01F_impro00_F0006,train,a", "fold a has no utterance in its part test;"),
+        (
+            "utterance_id,part\nSes01F_impro00_F0006,dev",
+            "fold 0 has no utterance in its part train and test;",
+        ),
+        ("utterance_id,part\n", "has no row below its column names"),
+        ("", "is empty"),
     ],
 )
 def test_a_damaged_division_is_refused(saved: str, tmp_path: Path, content: str, message: str) -> None:
@@ -392,11 +448,14 @@ def test_a_damaged_division_is_refused(saved: str, tmp_path: Path, content: str,
         (["--protocol", "nope"], "unknown protocol 'nope'"),
         (
             ["--protocol", "ravdess-speaker"],
-            "ravdess-speaker divides ravdess, but the manifest holds iemocap",
+            "protocol ravdess-speaker divides ravdess, not iemocap",
         ),
         (["--protocol", "official"], "publishes no split"),
         (["--protocol", "speaker", "--leaks", "voices"], "unknown leak 'voices'"),
         (["--protocol", "speaker", "--media", "/nowhere.parquet"], "--media /nowhere.parquet cannot be read"),
+        (["--protocol", "speaker", "--media", "/"], "--media / cannot be read"),
+        (["--folds", "/nowhere.csv"], "--folds /nowhere.csv: no such table"),
+        (["--folds", "/"], r"--folds /: give a table, whose name ends in \.csv"),
         ([], "required"),
     ],
 )
@@ -404,3 +463,120 @@ def test_a_wrong_command_is_refused_in_one_line(saved: str, arguments: list[str]
     with pytest.raises(UserError, match=message) as caught:
         main(["check", saved, *arguments])
     assert "\n" not in str(caught.value)
+
+
+def write_division(path: Path, parts: dict[str, list[tuple[str, str]]]) -> str:
+    """A division whose folds are pairs of utterance and part."""
+    lines = [f"{name},{part},{fold}" for fold, pairs in parts.items() for name, part in pairs]
+    path.write_text("\n".join(["utterance_id,part,fold", *lines]))
+    return str(path)
+
+
+def by_session(test: str, validation: str) -> list[tuple[str, str]]:
+    """Two sessions held out; both parts where they are one session."""
+    pairs = []
+    for row in iemocap().to_pylist():
+        parts = [part for part, held in (("test", test), ("dev", validation)) if row["session"] == held]
+        pairs += [(row["utterance_id"], part) for part in parts or ["train"]]
+    return pairs
+
+
+def shown(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    status = main(arguments)
+    return status, " ".join(capsys.readouterr().out.split())
+
+
+def test_a_division_that_selects_on_its_test_part_is_found(
+    saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folds = write_division(tmp_path / "own.csv", {"0": by_session("01", "01")})
+    status, printed = shown(["check", saved, "--folds", folds], capsys)
+    assert status == 1 and "NOT named by the protocol: selection-on-test" in printed
+    assert "fold 0: 160 of 160 test utterances are in the validation part too" in printed
+    assert main(["check", saved, "--folds", folds, "--leaks", "selection-on-test"]) == 0
+
+
+def test_a_validation_part_that_overlaps_the_test_part_is_found(
+    saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = by_session("01", "02")
+    pairs.append((next(name for name, part in pairs if part == "test"), "dev"))
+    folds = write_division(tmp_path / "own.csv", {"clean": by_session("01", "02"), "mixed": pairs})
+    status, printed = shown(["check", saved, "--folds", folds], capsys)
+    assert status == 1 and "selection-on-test" in printed and "utterance (the same utterance" in printed
+    assert "fold mixed: 1 of 160 test utterances" in printed and "fold clean: " not in printed
+
+
+@pytest.mark.parametrize("name", ["avdal-published", "camser-session-published"])
+def test_a_protocol_that_selects_on_test_still_does_when_its_division_is_read_back(
+    saved: str, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folds = str(tmp_path / "folds.parquet")
+    assert shown(["check", saved, "--protocol", name, "--output", folds], capsys)[0] == 0
+    status, printed = shown(["check", saved, "--folds", folds], capsys)
+    assert status == 1 and "selection-on-test" in printed
+
+
+def test_a_division_of_ones_own_keeps_its_names_and_says_what_it_lacks(
+    saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    emotions = dict(zip(*(iemocap()[name].to_pylist() for name in ("utterance_id", "emotion")), strict=True))
+    emotions |= {name: "sad" for name in emotions if "F_impro" not in name and name.startswith("Ses02")}
+    kept = [
+        (name, part) for name, part in by_session("01", "02") if part != "test" or emotions[name] == "sad"
+    ]
+    folds = write_division(tmp_path / "own.csv", {"monday": by_session("03", "04"), "tuesday": kept})
+    status, printed = shown(["check", saved, "--folds", folds], capsys)
+    assert status == 0 and "│ monday │" in printed and "│ tuesday │" in printed
+    missing = "no angry, happy, excited, neutral, surprised, frustrated in the test part"
+    assert f"note: fold tuesday: {missing}" in printed and "fold monday" not in printed
+    assert f"fold tuesday: {800 - len(kept)} of 800 utterances of the manifest are in no part" in printed
+
+
+def test_a_division_of_ones_own_says_which_speakers_have_one_class(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = iemocap().to_pylist()
+    for row in rows:
+        row["emotion"] = "sad" if row["speaker"] == "03M" else row["emotion"]
+        row["emotion"] = None if row["speaker"] == "04F" else row["emotion"]
+    save_manifest(manifest_of(rows), str(tmp_path / "m.parquet"))
+    folds = write_division(tmp_path / "own.csv", {"0": by_session("01", "02")})
+    _, printed = shown(["check", str(tmp_path / "m.parquet"), "--folds", folds], capsys)
+    assert "note: 1 speakers have one class only: 03M (80 sad)" in printed
+
+
+def test_a_scenario_that_leaves_nothing_is_named(tmp_path: Path) -> None:
+    rows = [row | {"scenario": "scripted"} for row in iemocap().to_pylist()]
+    save_manifest(manifest_of(rows), str(tmp_path / "m.parquet"))
+    with pytest.raises(
+        UserError, match=r"neutral, sad in improvised speech, to which .*; 5\d\d utterances have"
+    ):
+        main(["check", str(tmp_path / "m.parquet"), "--protocol", "iemocap4-session-improvised"])
+
+
+def test_a_partial_corpus_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "m.parquet")
+    save_manifest(iemocap().replace_schema_metadata({"partial": "800 of 10039 utterances"}), path)
+    _, printed = shown(["check", path, "--protocol", "iemocap4-session"], capsys)
+    assert "not the whole corpus: " in printed and "800 of 10039 utterances" in printed
+
+
+def test_brackets_in_a_transcript_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row | {"text": "[laughter] I never said that"} for row in iemocap().to_pylist()]
+    save_manifest(manifest_of(rows), str(tmp_path / "m.parquet"))
+    arguments = ["check", str(tmp_path / "m.parquet"), "--protocol", "iemocap4-session", "--reads-words"]
+    assert "[laughter]" in shown(arguments, capsys)[1]
+
+
+@pytest.mark.parametrize("content", ["folder", "audio,emotion,speaker\n"])
+def test_what_is_no_manifest_is_refused_with_the_command_that_makes_one(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "mine.csv"
+    path.mkdir() if content == "folder" else path.write_text(content)
+    with pytest.raises(UserError, match="python -m ser_models.corpora NAME ROOT --output"):
+        main(["check", str(path), "--protocol", "speaker"])
+
+
+def test_a_wrong_protocol_is_refused_before_anything_is_read() -> None:
+    with pytest.raises(UserError, match="unknown protocol 'nope'"):
+        main(["check", "/nowhere.parquet", "--protocol", "nope"])
