@@ -55,6 +55,7 @@ MEDIA_SCHEMA: pa.Schema = pa.schema(
 ERRORS_SCHEMA: pa.Schema = pa.schema([(name, pa.string()) for name in ("utterance_id", "uri", "error")])
 
 _FINGERPRINT_DIGITS = 16
+_LONG = ("values", "envelope")  # columns of long lists, in which no value is looked for
 _LARGEST_COLUMN = 2**31 - 1  # values of a list column, whose offsets have 32 bits
 
 
@@ -245,10 +246,18 @@ def encode(table: pa.Table, groups: Sequence[int] | None = None) -> bytes:
         groups: rows of each row group, which may be 0; by default one row group.
     """
     stream = io.BytesIO()
-    plain = [field.name for field in table.schema if field.name == "values"]
-    dictionary = [field.name for field in table.schema if field.name not in plain]
+    plain = [field.name for field in table.schema if field.name in _LONG]
+    short = [field.name for field in table.schema if field.name not in plain]
+    floats = [name for name in plain if pa.types.is_floating(table.schema.field(name).type.value_type)]
+    options: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
+    if "values" in floats:
+        # Of floats the bytes of equal rank resemble each other: smaller than zstd alone, and written in two thirds of
+        # its time.
+        options = {"compression": "lz4"}
+    if floats:
+        options["use_byte_stream_split"] = [f"{name}.list.element" for name in floats]
     with pq.ParquetWriter(
-        stream, table.schema, compression="zstd", compression_level=1, use_dictionary=dictionary
+        stream, table.schema, use_dictionary=short, write_statistics=short, **options
     ) as writer:
         start = 0
         for rows in [table.num_rows] if groups is None else groups:
