@@ -14,6 +14,9 @@ under its name, in any order, capitals or not. An empty cell means unknown. For 
   numbered from 1; an empty place is an annotator who said nothing.
 - ``utterance_id`` is by default the audio path relative to the table, without its suffix, and ``#start`` behind it
   where several rows use one file.
+- ``split`` is ``train``, ``dev`` or ``test``, or one of `SPLIT_ALIASES`, capitals or not.
+- ``parent`` is the id of the utterance that a row is an altered copy of. The parent of a copy of a copy becomes the
+  original, so that a manifest never names a copy as a parent.
 
 A row with any fault is a problem that names its line, and never an utterance: what it says of itself cannot be
 trusted. These rules, the aliases and the default id are our own choice.
@@ -73,6 +76,9 @@ EMOTION_ALIASES = {
 """Other names of the canonical emotions, in lower case."""
 
 GENDER_ALIASES = {"f": "female", "w": "female", "woman": "female", "m": "male", "man": "male"}
+
+SPLIT_ALIASES = {"training": "train", **dict.fromkeys(("development", "val", "valid", "validation"), "dev")}
+"""Other names of the parts of a published division, in lower case."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _LEVELS_ABOVE = 2  # as for the folder of a registered corpus
@@ -237,7 +243,7 @@ OPTIONAL: dict[str, Callable[[str], Any]] = {
     "intensity": str,
     "votes": _votes,
     **dict.fromkeys(DIMENSIONS, _number_of),
-    "split": str,
+    "split": _one_of(("train", "dev", "test"), SPLIT_ALIASES),
     "parent": str,
 }
 """The other columns that a table may have, and how a cell is read; see `Utterance` for what they mean."""
@@ -281,7 +287,7 @@ def _media_uri(path: str, folder: str) -> str:
 
 
 def _with_ids(rows: Mapping[str, Utterance], folder: str, faults: dict[str, list[str]]) -> list[Utterance]:
-    """Give each row its id; leave out those whose id is taken or whose parent is not there."""
+    """Give each row its id; leave out those whose id is taken or whose original is not there."""
     uses = Counter(row.audio for row in rows.values())
     named: dict[str, tuple[str, Utterance]] = {}  # utterance id → where it stands, row
     for where, row in rows.items():
@@ -290,13 +296,35 @@ def _with_ids(rows: Mapping[str, Utterance], folder: str, faults: dict[str, list
             faults[where].append(f"utterance_id {identity!r} was given in {named[identity][0]}")
         else:
             named[identity] = where, dataclasses.replace(row, utterance_id=identity)
+    parents = {identity: row.parent for identity, (_, row) in named.items()}
     kept = []
-    for where, row in named.values():
-        if row.parent is not None and row.parent not in named:
-            faults[where].append(f"parent {row.parent!r} is not an utterance of this table")
+    for identity, (where, row) in named.items():
+        try:
+            original = _original(identity, parents)
+        except ValueError as error:
+            faults[where].append(str(error))
         else:
-            kept.append(row)
+            kept.append(dataclasses.replace(row, parent=original))
     return kept
+
+
+def _original(identity: str, parents: Mapping[str, str | None]) -> str | None:
+    """The utterance at the end of the chain of parents; None for one that is no copy.
+
+    Raises:
+        ValueError: the chain leads out of the table or has no end.
+    """
+    chain = {identity: None}  # a dictionary keeps the order
+    last = identity
+    while (parent := parents[last]) is not None:
+        if parent not in parents:
+            whose = "" if last == identity else f" of {last!r}"
+            raise ValueError(f"parent {parent!r}{whose} is not an utterance of this table")
+        if parent in chain:
+            raise ValueError(f"parent has no original: {' → '.join((*chain, parent))}")
+        chain[parent] = None
+        last = parent
+    return None if last == identity else last
 
 
 def _default_id(row: Utterance, folder: str, *, alone: bool) -> str:

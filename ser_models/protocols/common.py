@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from ser_models.errors import UserError
 from ser_models.features.twins import find_twins
 from ser_models.protocols.texts import TextIndex, index_texts
 
@@ -49,10 +50,21 @@ class Common:
     Args:
         manifest: the utterances.
         media: of some of them ``utterance_id``, ``sha256`` of the decoded samples and, where preprocessing recorded
-            it, ``envelope`` and ``duration``; None where the audio was not decoded.
+            it, ``envelope`` and ``duration``; None where the audio was not decoded. Several corpora may use the
+            same ids, so that their media has a column ``corpus`` besides.
+
+    Raises:
+        UserError: the manifest holds several corpora, and the media does not say which one it is of.
     """
 
     def __init__(self, manifest: pa.Table, media: pa.Table | None = None) -> None:
+        if media is not None and "corpus" not in media.column_names:
+            corpora = manifest["corpus"].unique().to_pylist()
+            if len(corpora) > 1:
+                raise UserError(
+                    f"the manifest holds {', '.join(sorted(corpora))}, and its media does not say of which corpus "
+                    "each recording is: give the media a column corpus, or none at all"
+                )
         self.manifest = manifest
         self.media = media
         self._numbers: dict[str, Rows] = {}
@@ -63,10 +75,10 @@ class Common:
             self._numbers[leak] = _COLUMNS[leak](self)
         return self._numbers[leak]
 
-    def known(self, leak: str) -> bool:
-        """Whether anything is known of a kind."""
+    def known(self, leak: str, rows: Rows) -> int:
+        """Of how many of the rows a kind is known; for ``audio-twin`` how many have a twin in the manifest."""
         numbers = self.texts.numbers if leak == "text" else self.numbers(leak)
-        return bool((numbers >= 0).any())
+        return int(np.count_nonzero(numbers[rows] >= 0))
 
     def shared(self, leak: str, first: Rows, second: Rows) -> Shared:
         """What two parts share of a kind, a key of `ser_models.protocols.leaks.LEAKS` that is about contents."""
@@ -119,17 +131,26 @@ class Common:
     def _of_media(self, column: str) -> Rows:
         if self.media is None or column not in self.media.column_names:
             return np.full(len(self.manifest), -1, dtype=np.int64)
-        at = pc.index_in(self.manifest["utterance_id"], value_set=self.media["utterance_id"].combine_chunks())
-        return _encoded(self.media[column].take(at.combine_chunks()))
+        return _encoded(self.media[column].take(self._at_media))
+
+    @cached_property
+    def _at_media(self) -> pa.Array:
+        """[utterances] row of the media of each; null where it has none."""
+        assert self.media is not None
+        keys = ["corpus", "utterance_id"] if "corpus" in self.media.column_names else ["utterance_id"]
+        wanted, there = (
+            pc.binary_join_element_wise(*(table[key].cast(pa.string()) for key in keys), "\0")
+            for table in (self.manifest, self.media)
+        )
+        return pc.index_in(wanted, value_set=there.combine_chunks()).combine_chunks()
 
     def _twins(self) -> Rows:
         """Components of recordings that sound the same although their samples differ."""
         rows = np.full(len(self.manifest), -1, dtype=np.int64)
         if self.media is None or not len(self.media) or "envelope" not in self.media.column_names:
             return rows
-        at = pc.index_in(self.manifest["utterance_id"], value_set=self.media["utterance_id"].combine_chunks())
-        measured = np.flatnonzero(at.is_valid().to_numpy(zero_copy_only=False))
-        picked = at.combine_chunks().drop_null().to_numpy()
+        measured = np.flatnonzero(self._at_media.is_valid().to_numpy(zero_copy_only=False))
+        picked = self._at_media.drop_null().to_numpy()
         flat = self.media["envelope"].combine_chunks().flatten().to_numpy()
         envelopes = flat.reshape(len(self.media), -1)[picked]
         durations = self.media["duration"].to_numpy()[picked]
@@ -181,7 +202,7 @@ def _inside_corpus(column: str) -> Callable[[Common], Rows]:
 
 
 def _origins(common: Common) -> Rows:
-    """The recording that each utterance is, or is a copy of."""
+    """The recording that each utterance is, or is a copy of; a manifest names no copy as a parent."""
     table = common.manifest
     if table["parent"].null_count == len(table):
         return np.full(len(table), -1, dtype=np.int64)
@@ -196,6 +217,7 @@ _COLUMNS: dict[str, Callable[[Common], Rows]] = {
     "session": _inside_corpus("session"),
     "dialogue": _inside_corpus("dialogue"),
     "script": _inside_corpus("script"),
+    "sentence": _inside_corpus("sentence"),
     "parent": _origins,
     "identical-audio": lambda common: common._hashes,
     "audio-twin": lambda common: common._twins(),

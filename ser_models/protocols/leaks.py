@@ -6,7 +6,7 @@ the run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,6 +19,8 @@ from ser_models.protocols.common import Common, Shared
 from ser_models.protocols.folds import Fold, Rows
 from ser_models.protocols.texts import MIN_WORDS
 
+_FITTED = "fitted-outside-training"
+
 LEAKS = {
     "utterance": "the same utterance is in two parts of a fold",
     "speaker": "the parts of a fold share speakers",
@@ -28,21 +30,27 @@ LEAKS = {
     "audio-twin": "recordings that sound the same, in another coding, are in two parts of a fold",
     "parent": "a copy derived from a recording is in another part than the recording",
     "script": "the parts of a fold share scripts, and what the system reads knows words",
+    "sentence": "prescribed sentences are in two parts, and what the system reads knows words",
     "text": f"transcripts of {MIN_WORDS} words or more occur in two parts, equal or nearly so, and what the system "
     "reads knows words",
     "pretrained-on-corpus": "an encoder was trained on the corpus that it is tested on",
     "selection-on-test": "the test part selects the epoch or the model",
-    "fitted-outside-training": "a scaler or vocabulary was fitted on more than the training part",
+    _FITTED: "a scaler or vocabulary was fitted on more than the training part",
 }
 """Every leak that can be found or named, with its meaning in words."""
 
-LEXICAL = ("script", "text")
+LEXICAL = ("script", "sentence", "text")
 """Leaks for those who read words: from transcripts, or through an encoder that was trained to recognise speech."""
 
 EXAMPLES = 5
 """Examples kept per finding."""
 
 _GROUPS = ("speaker", "session", "dialogue")
+# What an utterance lacks that is not compared.
+_COMPARED = {group: group for group in _GROUPS} | {
+    "identical-audio": "hash of the decoded samples",
+    "text": "transcript",
+}
 
 
 @dataclass(frozen=True)
@@ -98,11 +106,12 @@ class LeakReport:
         return tuple(finding for finding in self.findings if not finding.allowed)
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as JSON types."""
+        """The report as JSON types; ``found`` are the names of the leaks in ``findings``."""
         return {
             "preset": self.preset,
             "protocol": self.protocol,
             "named": [{"leak": leak, "why": LEAKS[leak]} for leak in self.named],
+            "found": [finding.leak for finding in self.findings],
             "findings": [
                 asdict(finding) | {"examples": list(finding.examples), "count": finding.count}
                 for finding in self.findings
@@ -145,24 +154,30 @@ def check_leaks(
         protocol: description of the protocol, for the report.
         named: leaks that the protocol is known to have.
         media: ``utterance_id`` and ``sha256`` of the decoded samples, with ``envelope`` and ``duration`` where
-            preprocessing recorded them; None when audio was not decoded.
+            preprocessing recorded them; None when audio was not decoded. For several corpora it has the column
+            ``corpus`` too, since they may use the same ids.
         selection_on_test: whether the protocol selects on the test part.
         reads_words: whether the system reads transcripts, or audio through an encoder trained to recognise speech.
             Where it does not, repeated texts are told in a note.
         pretrained: views whose encoder is known to have been trained on this corpus.
 
     Raises:
-        UserError: ``named`` holds an unknown leak.
+        UserError: ``named`` holds an unknown leak, or the media of several corpora has no column ``corpus``.
     """
     named = tuple(named)
     require_known(named)
     common = Common(manifest, media)
     notes = [warning for fold in folds for warning in fold.warnings]
     findings = []
+    parts = [part for fold in folds for part in (fold.train, fold.validation, fold.test)]
+    used = np.unique(np.concatenate(parts)) if parts else np.zeros(0, dtype=np.int64)
     for leak in ("utterance", *_GROUPS, "parent", "identical-audio", "audio-twin", *LEXICAL):
-        if not common.known(leak):
-            notes += _unknown(leak, media)
+        known = common.known(leak, used)
+        notes += _not_compared(leak, known, len(used), media)
+        if not known:
             continue
+        if leak == "text" and not common.texts.near.complete:
+            notes.append("too many transcripts are nearly equal: every equal one was found, not every other")
         finding, short = _find(leak, common, folds, named)
         if short:
             notes.append(
@@ -198,24 +213,40 @@ def require_known(leaks: Iterable[str]) -> None:
             raise UserError(f"unknown leak {leak!r}; known: {', '.join(LEAKS)}")
 
 
-def check_fitted(fitted_on: str, train_ids: Iterable[str], name: str) -> None:
+def check_fitted(fitted_on: str, train_ids: Iterable[str], name: str, named: Collection[str] = ()) -> None:
     """Stop unless a fitted object was fitted on exactly the training part.
 
+    Args:
+        fitted_on: hash of the ids that it was fitted on.
+        train_ids: ids of the training part.
+        name: what was fitted, for the message.
+        named: leaks that the protocol is known to have; with ``fitted-outside-training`` anything passes.
+
     Raises:
-        UserError: it was not.
+        UserError: it was fitted on something else.
     """
-    if fitted_on != ids_hash(train_ids):
-        raise UserError(f"fitted-outside-training: {name} was not fitted on this fold's training part")
+    if _FITTED not in named and fitted_on != ids_hash(train_ids):
+        raise UserError(f"{_FITTED}: {name} was not fitted on this fold's training part")
 
 
-def _unknown(leak: str, media: pa.Table | None) -> list[str]:
-    if leak in _GROUPS:
-        return [f"{leak} is unknown in this corpus, so it was not compared"]
+def _not_compared(leak: str, known: int, used: int, media: pa.Table | None) -> list[str]:
+    """What to say where a kind is unknown of some utterances, or of all.
+
+    No script, sentence or parent is nothing unknown: spontaneous speech has none, and an original has no parent.
+    """
+    if leak == "audio-twin":
+        if media is not None and "envelope" not in media.column_names:
+            return ["recordings that sound the same were not looked for: the shards carry no envelopes"]
+        return []
+    if leak not in _COMPARED or known == used:
+        return []
+    if known:
+        return [f"{used - known} of {used} utterances have no {_COMPARED[leak]}: not compared"]
     if leak == "identical-audio":
         return ["audio was not compared: the shards carry no hashes of the decoded samples"]
     if leak == "text":
         return ["no transcripts: texts were not compared"]
-    return []
+    return [f"{leak} is unknown in this corpus, so it was not compared"]
 
 
 def _find(

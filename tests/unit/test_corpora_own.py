@@ -155,6 +155,70 @@ def test_a_copy_names_its_parent(folder: Path):
     assert load_corpus("mine", path)["parent"].to_pylist() == [None, "a"]
 
 
+def test_a_copy_of_a_copy_names_the_original(folder: Path):
+    write_sound(folder / "c.wav")
+    write_sound(folder / "d.wav")
+    path = write_table(
+        folder, f"{HEADER},parent", "d.wav,sad,x,c", "c.wav,sad,x,b", "b.wav,sad,x,a", "a.wav,sad,x,"
+    )
+    table = load_corpus("mine", path)
+    assert dict(zip(*(table[name].to_pylist() for name in ("utterance_id", "parent")), strict=True)) == {
+        "a": None,
+        "b": "a",
+        "c": "a",
+        "d": "a",
+    }
+
+
+@pytest.mark.parametrize(
+    ("parents", "reasons"),
+    [
+        ({"a": "", "b": "b"}, {"b": "parent has no original: b → b"}),
+        (
+            {"a": "c", "b": "a", "c": "b"},
+            {
+                "a": "parent has no original: a → c → b → a",
+                "b": "parent has no original: b → a → c → b",
+                "c": "parent has no original: c → b → a → c",
+            },
+        ),
+        (
+            {"a": "", "b": "c", "c": "gone"},
+            {
+                "b": "parent 'gone' of 'c' is not an utterance of this table",
+                "c": "parent 'gone' is not an utterance of this table",
+            },
+        ),
+    ],
+)
+def test_a_copy_without_an_original_is_a_problem(folder: Path, parents, reasons):
+    lines = [f"{name}.wav,sad,x,{parent}" for name, parent in parents.items()]
+    for name in parents:
+        write_sound(folder / f"{name}.wav")
+    parsed = parse_corpus("mine", write_table(folder, f"{HEADER},parent", "day 1/ö.wav,sad,x,", *lines))
+    found = {problem.reason.partition(": ")[2] for problem in parsed.problems}
+    assert found == set(reasons.values())
+    assert set(parsed.table["utterance_id"].to_pylist()) == {"day 1/ö", *parents} - set(reasons)
+
+
+@pytest.mark.parametrize(
+    ("given", "part"),
+    [
+        ("Train", "train"),
+        ("TRAINING", "train"),
+        ("dev", "dev"),
+        ("valid", "dev"),
+        ("val", "dev"),
+        ("Validation", "dev"),
+        ("development", "dev"),
+        ("test", "test"),
+    ],
+)
+def test_other_names_of_a_part_become_its_own(folder: Path, given, part):
+    (row,) = load_corpus("mine", write_table(folder, f"{HEADER},split", f"a.wav,sad,x,{given}")).to_pylist()
+    assert row["split"] == part
+
+
 # Files of every kind
 
 
@@ -211,6 +275,7 @@ def test_columns_that_are_not_used_are_a_note(folder: Path):
         (",turn", "a.wav,sad,anna,1.5", "turn '1.5' is not a position counted from 0"),
         (",gender", "a.wav,sad,anna,x", "gender 'x' is not one of female, male"),
         (",scenario", "a.wav,sad,anna,acted", "scenario 'acted' is not one of improvised, scripted"),
+        (",split", "a.wav,sad,anna,fold1", "split 'fold1' is not one of train, dev, test"),
         (",video_region", "a.wav,sad,anna,top", "video_region 'top' is not one of left, right"),
         (",votes", "a.wav,sad,anna,sad;mad", "votes 'mad' is not one of angry"),
         (",votes", "a.wav,sad,anna,;", "votes ';' names no emotion"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ser_models.protocols.texts import MIN_WORDS, index_texts, tokens
+from ser_models.protocols.texts import MIN_WORDS, TextIndex, index_texts, tokens
 
 
 def rows(*numbers: int) -> np.ndarray:
@@ -19,15 +19,30 @@ def jaccard(one: str, other: str) -> float:
     return len(first & second) / len(first | second)
 
 
+def near(index: TextIndex) -> list[list[int]]:
+    """Pairs that an index holds to be nearly equal, whether singly or in a block; the smaller number first, sorted."""
+    found = index.near
+    pairs = {tuple(sorted(pair)) for pair in found.pairs.tolist()}
+    for number, limit in enumerate(found.limits.tolist()):
+        inside = found.block == number
+        members = zip(found.members[inside].tolist(), found.sizes[inside].tolist(), strict=True)
+        pairs |= {
+            (min(one, other), max(one, other))
+            for (one, size), (other, also) in itertools.combinations(members, 2)
+            if size + also <= limit
+        }
+    return sorted(map(list, pairs))
+
+
 def near_by_comparing_all(texts: list[str], threshold: float) -> list[list[int]]:
     """What `index_texts` must find, in a number of comparisons that grows with the square."""
     index = index_texts(texts, threshold)
-    said = {int(number): text for number, text in zip(index.numbers, texts, strict=True) if number >= 0}
+    said = {int(number): set(tokens(text)) for number, text in zip(index.numbers, texts, strict=True)}
     return [
         [one, other]
         for one, other in itertools.combinations(sorted(said), 2)
         if min(index.words[one], index.words[other]) >= MIN_WORDS
-        and jaccard(said[one], said[other]) >= threshold - 1e-9
+        and len(said[one] & said[other]) / len(said[one] | said[other]) >= threshold - 1e-9
     ]
 
 
@@ -78,7 +93,7 @@ def test_rows_that_say_the_same_share_a_number_and_no_text_has_none():
 @pytest.mark.parametrize("texts", [[], [None, None], ["", "[LAUGHTER]"], ["hi", "oh", None]])
 def test_corpora_without_texts_or_with_short_ones_have_no_neighbours(texts):
     index = index_texts(texts)
-    assert index.neighbours.shape == (0, 2)
+    assert near(index) == []
     everything = np.arange(len(texts))
     assert len(index.matches(everything, everything).rows) == 0
 
@@ -88,14 +103,14 @@ def test_one_word_in_ten_more_is_near_and_two_are_not():
     index = index_texts(
         [ten, f"{ten} eleven", f"{ten} eleven twelve", "one two three four five six seven eight nine"]
     )
-    assert index.neighbours.tolist() == [[0, 1], [0, 3], [1, 2]]
+    assert near(index) == [[0, 1], [0, 3], [1, 2]]
 
 
 def test_the_same_words_in_another_order_are_near_and_short_texts_never_are():
     index = index_texts(
         ["no no no no", "no no no no no", "no no no", "you are so kind", "so kind you are", "are you"]
     )
-    assert index.neighbours.tolist() == [[0, 1], [3, 4]]
+    assert near(index) == [[0, 1], [3, 4]]
 
 
 def test_matches_are_equal_or_near_texts_and_short_ones_are_counted_apart():
@@ -142,7 +157,7 @@ def test_the_search_finds_exactly_what_comparing_all_pairs_finds(threshold, voca
         texts.append(" ".join([*words, "new"] if rng.random() < 0.5 else words))
     expected = near_by_comparing_all(texts, threshold)
     assert len(expected) > 10
-    assert index_texts(texts, threshold).neighbours.tolist() == expected
+    assert near(index_texts(texts, threshold)) == expected
 
 
 def test_of_200_000_texts_of_common_words_each_planted_near_copy_is_found():
@@ -151,7 +166,7 @@ def test_of_200_000_texts_of_common_words_each_planted_near_copy_is_found():
     chosen = [row for row in range(1000) if len(set(texts[row].split())) >= 9]
     index = index_texts(texts + [f"{texts[row]} otherwise" for row in chosen])
     planted = {(int(index.numbers[row]), len(texts) + copy) for copy, row in enumerate(chosen)}
-    found = set(map(tuple, index.neighbours.tolist()))
+    found = set(map(tuple, near(index)))
     assert len(planted) > 900
     assert planted <= found
     assert len(found) < 2 * len(planted)
@@ -163,7 +178,91 @@ def test_100_000_texts_that_share_their_words_are_searched_without_comparing_all
     texts = [
         " ".join(["please", "now", *words]) for words in itertools.islice(itertools.product(*lists), 100_000)
     ]
-    assert len(index_texts(texts).neighbours) == 0
+    assert near(index_texts(texts)) == []
+
+
+def prompts(kind: str, count: int) -> list[str]:
+    """Texts made from templates, of which nearly all pairs are candidates."""
+    if kind == "one slot":
+        return [" ".join([*CARRIER[:19], f"own{number}"]) for number in range(count)]
+    if kind == "a slot of one to three words":
+        return [
+            " ".join([*CARRIER[:30], *(f"own{number}{letter}" for letter in "abc"[: number % 3 + 1])])
+            for number in range(count)
+        ]
+    if kind == "two templates that begin alike":
+        return [
+            " ".join([*CARRIER[:18], *(("left", "red") if number % 2 else ("right", "blue")), f"own{number}"])
+            for number in range(count)
+        ]
+    if kind == "slips of the pen":
+        rng = np.random.default_rng(0)
+        texts = []
+        for number in range(count):
+            words = CARRIER[:25]
+            words[rng.integers(25)] = f"slip{number}"
+            texts.append(" ".join(words[: 25 - number % 2]))
+        return texts
+    assert kind == "three slots"
+    slots = itertools.product(*([f"{slot}{word}" for word in range(8)] for slot in "xyz"))
+    return [" ".join([*CARRIER[:36], *words]) for words in itertools.islice(slots, count)]
+
+
+CARRIER = [f"word{number}" for number in range(40)]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "one slot",
+        "a slot of one to three words",
+        "two templates that begin alike",
+        "slips of the pen",
+        "three slots",
+    ],
+)
+@pytest.mark.parametrize("threshold", [0.8, 0.9, 0.95])
+def test_near_texts_made_from_templates_are_exactly_those_of_comparing_all_pairs(kind, threshold):
+    texts = prompts(kind, 300) + zipf_texts(60, 30, 4, 20)
+    index = index_texts(texts, threshold)
+    expected = near_by_comparing_all(texts, threshold)
+    assert near(index) == expected
+    neighbours = {number: set[int]() for number in range(len(index.words))}
+    for one, other in expected:
+        neighbours[one].add(other)
+        neighbours[other].add(one)
+    first, second = np.split(np.random.default_rng(2).permutation(len(texts)), 2)
+    there = set(index.numbers[second].tolist())
+    matches = index.matches(first, second)
+    expected_rows = [
+        row
+        for row, number in zip(first.tolist(), index.numbers[first].tolist(), strict=True)
+        if index.words[number] >= MIN_WORDS and (number in there or neighbours[number] & there)
+    ]
+    assert matches.rows.tolist() == expected_rows
+    assert set(matches.partners.tolist()) <= set(second.tolist())
+    assert all(
+        jaccard(texts[row], texts[partner]) >= threshold
+        for row, partner in zip(matches.rows, matches.partners, strict=True)
+    )
+
+
+def test_of_100_000_texts_with_one_slot_no_pair_is_kept():
+    """All five thousand million pairs are near."""
+    texts = prompts("one slot", 100_000)
+    index = index_texts(texts)
+    assert len(index.near.pairs) == 0 and len(index.near.members) == len(texts)
+    matches = index.matches(np.arange(1, len(texts)), rows(0))
+    assert len(matches.rows) == len(texts) - 1 and matches.near.all()
+
+
+def test_too_many_near_pairs_end_the_search_and_equal_texts_are_still_found():
+    texts = prompts("three slots", 400)
+    whole = index_texts(texts)
+    assert whole.near.complete and len(whole.near.pairs) > 1000
+    cut = index_texts([*texts, texts[0]], max_pairs=1000)
+    assert not cut.near.complete and len(cut.near.pairs) <= 1000
+    assert cut.matches(rows(400), rows(0)).rows.tolist() == [400]
 
 
 @pytest.mark.parametrize("threshold", [0.0, -1.0, 1.1])
