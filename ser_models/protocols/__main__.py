@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if difference := partial_corpus(table):
             console.print(f"not the whole corpus: {uri}: {difference}")
     manifest = pa.concat_tables([table.replace_schema_metadata() for table in manifests])
-    media = _media(arguments.media)
+    media = _media(arguments.media, manifests)
     leaks: tuple[str, ...] = tuple(arguments.leaks)
     if arguments.folds:
         title = f"division {arguments.folds}"
@@ -60,7 +60,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         protocol=title,
         named=leaks,
         media=media,
-        selection_on_test=any(len(np.intersect1d(fold.validation, fold.test)) for fold in folds),
         reads_words=arguments.reads_words,
     )
     for line in _shown(report, named_folds):
@@ -99,13 +98,22 @@ def _divide(protocol: Protocol, manifest: pa.Table) -> tuple[list[Fold], str]:
     return folds, title
 
 
-def _media(uris: Sequence[str]) -> pa.Table | None:
+def _media(uris: Sequence[str], manifests: Sequence[pa.Table]) -> pa.Table | None:
+    """What decoding found, one file per manifest in the same order, so that equal ids of two corpora stay apart."""
     if not uris:
         return None
+    if len(uris) != len(manifests):
+        raise UserError(
+            f"--media needs one file per manifest, in the same order: {len(manifests)}, not {len(uris)}"
+        )
     try:
-        return pa.concat_tables([places.read_table(uri) for uri in uris])
+        tables = [places.read_table(uri) for uri in uris]
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"--media {', '.join(uris)} cannot be read: {error}") from error
+    return pa.concat_tables(
+        table.append_column("corpus", pa.array([manifest["corpus"][0].as_py()] * len(table), pa.string()))
+        for table, manifest in zip(tables, manifests, strict=True)
+    )
 
 
 def _read_folds(uri: str, manifest: pa.Table) -> dict[str, Fold]:

@@ -33,6 +33,7 @@ LEAKS = {
     "sentence": "prescribed sentences are in two parts, and what the system reads knows words",
     "text": f"transcripts of {MIN_WORDS} words or more occur in two parts, equal or nearly so, and what the system "
     "reads knows words",
+    "test-labels": "test utterances are in training through another modality, with their labels",
     "pretrained-on-corpus": "an encoder was trained on the corpus that it is tested on",
     "selection-on-test": "the test part selects the epoch or the model",
     _FITTED: "a scaler or vocabulary was fitted on more than the training part",
@@ -141,7 +142,6 @@ def check_leaks(
     protocol: str,
     named: Iterable[str],
     media: pa.Table | None,
-    selection_on_test: bool = False,
     reads_words: bool = False,
     pretrained: Sequence[str] = (),
 ) -> LeakReport:
@@ -156,7 +156,6 @@ def check_leaks(
         media: ``utterance_id`` and ``sha256`` of the decoded samples, with ``envelope`` and ``duration`` where
             preprocessing recorded them; None when audio was not decoded. For several corpora it has the column
             ``corpus`` too, since they may use the same ids.
-        selection_on_test: whether the protocol selects on the test part.
         reads_words: whether the system reads transcripts, or audio through an encoder trained to recognise speech.
             Where it does not, repeated texts are told in a note.
         pretrained: views whose encoder is known to have been trained on this corpus.
@@ -191,14 +190,21 @@ def check_leaks(
         elif finding:
             findings.append(finding)
     tested = sum(len(fold.test) for fold in folds)
-    everywhere = {
-        "pretrained-on-corpus": ("pre-training and test", tuple(pretrained)),
-        "selection-on-test": ("validation = test", ("every fold",) if selection_on_test else ()),
-    }
-    for leak, (where, examples) in everywhere.items():
-        if examples:
-            shared = {where: len(folds)}
-            findings.append(Finding(leak, shared, len(folds), tested, 1.0, examples, leak in named))
+    if pretrained:
+        leak = "pretrained-on-corpus"
+        shared = {"pre-training and test": len(folds)}
+        findings.append(Finding(leak, shared, len(folds), tested, 1.0, tuple(pretrained), leak in named))
+    selecting = [len(np.intersect1d(fold.validation, fold.test)) for fold in folds]
+    if any(selecting):
+        leak = "selection-on-test"
+        concerned = [f"fold {fold.index}" for fold, count in zip(folds, selecting, strict=True) if count]
+        parts = {"validation and test": sum(selecting)}
+        examples = tuple(concerned[:EXAMPLES])
+        findings.append(
+            Finding(
+                leak, parts, len(concerned), sum(selecting), sum(selecting) / tested, examples, leak in named
+            )
+        )
     return LeakReport(preset, protocol, named, tuple(findings), tuple(dict.fromkeys(notes)))
 
 

@@ -58,8 +58,10 @@ class Protocol:
     unit: Literal["speaker", "session"] = "speaker"
 
 
-_RANDOM = ("speaker", "session", "dialogue", "script", "text", "identical-audio", "audio-twin")
+_RANDOM = ("speaker", "session", "dialogue", "script", "sentence", "text", "identical-audio", "audio-twin")
 """What random divisions over utterances share."""
+
+_LEXICAL = ("text", "sentence", "script")
 
 _SESSION = "leave one session out, validation on the next session"
 _SPEAKER = (
@@ -188,7 +190,7 @@ def _published() -> list[Protocol]:
             scheme="avdal-draws",
             n_folds=5,
             validation="test",
-            leaks=(*_RANDOM, "selection-on-test"),
+            leaks=(*_RANDOM, "test-labels", "selection-on-test"),
             corpora=("iemocap",),
             unit="session",
         ),
@@ -289,11 +291,11 @@ ENDINGS: Mapping[str, tuple[str, Callable[[Protocol], Protocol]]] = {
     "scripted": ("scripted utterances only", _only("scripted")),
     "no-excited": ("excited left out instead of counted as happy", _without_excited),
     "lexically-disjoint": (
-        "training utterances that share a script or a transcript with another part dropped",
+        "training utterances that share a script, a sentence or a transcript with another part dropped",
         lambda protocol: replace(
             protocol,
-            disjoint=(*protocol.disjoint, "text", "script"),
-            leaks=tuple(leak for leak in protocol.leaks if leak not in ("text", "script")),
+            disjoint=(*protocol.disjoint, *_LEXICAL),
+            leaks=tuple(leak for leak in protocol.leaks if leak not in _LEXICAL),
         ),
     ),
 }

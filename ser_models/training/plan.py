@@ -395,7 +395,6 @@ def make_plan(
         protocol=protocol.description,
         named=protocol.leaks,
         media=first.media(),
-        selection_on_test=protocol.validation == "test",
         reads_words=system.reads_words or any(reads_words(view) for view in preset.views),
         pretrained=[view for view in preset.views if config.corpus in pretrained_on(view)],
     )

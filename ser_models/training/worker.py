@@ -181,7 +181,10 @@ def _fit(
     training = plan.examples.of(train, training=True)
     fitted = source.fit(plan.preset.normalise, train)
     for view, transform in fitted.items():
-        check_fitted(transform.fitted_on, (source.ids[row] for row in train), f"scaler of {view}")
+        trained_on = (source.ids[row] for row in train)
+        check_fitted(
+            transform.fitted_on, trained_on, f"{transform.kind} of {view}", named=plan.protocol.leaks
+        )
     torch.manual_seed(mix("weights", seed, fold.index))
     system = get_system(plan.system)
     arguments = {**system.sizes(source.shapes, fitted), **plan.arguments}

@@ -9,7 +9,10 @@ import torch
 
 from ser_models.features import build_view
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
 
 TOLERANCE = 0.05
 """Of hidden states of size about 1: bfloat16 keeps three decimal digits through a few layers."""

@@ -245,10 +245,14 @@ def test_leaks_that_are_named_but_not_found_are_not_among_those_found() -> None:
     assert (report["named"][0]["leak"], report["found"]) == ("speaker", [])
 
 
-def test_selection_on_test_is_a_leak() -> None:
-    fold = fold_of([0], [1], [1])
-    report = check(manifest_of(speaker=["a", "b"]), fold, selection_on_test=True)
-    assert [finding.leak for finding in report.findings] == ["selection-on-test"]
+def test_selection_on_test_is_a_leak_of_the_folds_that_do_it() -> None:
+    manifest = manifest_of(speaker=["a", "b", "c", "d"])
+    folds = [fold_of([0], [1, 2], [1, 3]), fold_of([1], [2], [3], index=1)]
+    options = {"preset": "clean", "protocol": "p", "named": (), "media": None}
+    report = check_leaks(manifest, folds, **options)  # type: ignore[arg-type]
+    finding = next(finding for finding in report.findings if finding.leak == "selection-on-test")
+    assert (finding.folds, finding.tested, finding.share) == (1, 1, pytest.approx(1 / 3))
+    assert finding.examples == ("fold 0",)
 
 
 def test_an_encoder_that_saw_the_corpus_is_a_leak() -> None:

@@ -75,7 +75,6 @@ def check(manifest: pa.Table, name: str, **options: object) -> LeakReport:
         protocol=name,
         named=protocol.leaks,
         media=None,
-        selection_on_test=protocol.validation == "test",
         **options,  # type: ignore[arg-type]
     )
 
