@@ -197,14 +197,11 @@ def check_leaks(
     selecting = [len(np.intersect1d(fold.validation, fold.test)) for fold in folds]
     if any(selecting):
         leak = "selection-on-test"
+        where = {"validation and test": sum(selecting)}
         concerned = [f"fold {fold.index}" for fold, count in zip(folds, selecting, strict=True) if count]
-        parts = {"validation and test": sum(selecting)}
+        share = sum(selecting) / tested
         examples = tuple(concerned[:EXAMPLES])
-        findings.append(
-            Finding(
-                leak, parts, len(concerned), sum(selecting), sum(selecting) / tested, examples, leak in named
-            )
-        )
+        findings.append(Finding(leak, where, len(concerned), sum(selecting), share, examples, leak in named))
     return LeakReport(preset, protocol, named, tuple(findings), tuple(dict.fromkeys(notes)))
 
 
