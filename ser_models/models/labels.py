@@ -1,7 +1,7 @@
 """Label sets: which emotions a protocol tells apart, in which order, and what becomes the target of training.
 
 A label set names its classes by the manifest's canonical emotions. A system may order them differently, as its
-paper did (`ser_models.models.system.System.orders`); the set itself, and so what counts as the same task, stays.
+paper did (`ORDERS`); the set itself, and so what counts as the same task, stays.
 """
 
 from __future__ import annotations
@@ -42,6 +42,14 @@ class LabelSet:
         counted = self.merged.get(emotion, emotion) if emotion else None
         return counted if counted in self.classes else None
 
+    def of_system(self, system: str) -> LabelSet:
+        """The same set in the order of a system's public code.
+
+        >>> LABEL_SETS["iemocap4"].of_system("camser").classes
+        ('angry', 'sad', 'happy', 'neutral')
+        """
+        return self.ordered(ORDERS.get(system, {}).get(self.name, self.classes))
+
     def ordered(self, classes: tuple[str, ...]) -> LabelSet:
         """The same set with another order of its classes.
 
@@ -78,6 +86,12 @@ LABEL_SETS: dict[str, LabelSet] = {
 }
 """Every registered label set; the order is that of the papers' public code where all agree (iemocap4: TIM-Net and
 AVDAL; iemocap7: AMH), for MELD that of the corpus's baseline."""
+
+ORDERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "camser": {"iemocap4": ("angry", "sad", "happy", "neutral")},
+}
+"""System to label set to the order of the classes in its public code, where it is not the registered one. TIM-Net, AVDAL
+and its MDSCM, AMH and its baselines follow the registered orders; AMRWC's and MAEC's are not published."""
 
 OWN = "own"
 """Name of the label set of a corpus of one's own: every emotion that occurs in it, in the canonical order."""

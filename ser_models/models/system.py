@@ -147,11 +147,6 @@ class System(abc.ABC):
     """Whether the network is fitted by `Net.fit` and not by gradient steps."""
     unused_parameters: ClassVar[bool] = False
     """Whether some parameters get no gradient in some step, which DDP must be told."""
-    orders: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """Per label set the paper's own order of the classes, where it differs from the registered one."""
-    objectives: ClassVar[tuple[str, ...]] = ("emotion",)
-    """What it can be trained for, keys of `ser_models.training.objectives.OBJECTIVES`; a network that can be trained
-    for more than emotion takes an argument ``objective``."""
     reads_words: ClassVar[bool] = False
     """Whether the network itself holds an encoder that was trained to recognise speech."""
 
@@ -182,10 +177,6 @@ class System(abc.ABC):
             By default ``features``, the values per frame of the only view.
         """
         return {"features": next(iter(shapes.values()))[0]}
-
-    def labels(self, labels: LabelSet) -> LabelSet:
-        """A label set in this system's order."""
-        return labels.ordered(self.orders.get(labels.name, labels.classes))
 
     def examples(self, manifest: pa.Table, labels: LabelSet) -> pa.Table:
         """One row per training example; the default is one per utterance whose emotion is among the classes.

@@ -131,7 +131,7 @@ class EmotionObjective(Objective):
     def task(self, system: System, manifest: pa.Table, label_set: str) -> Task:
         """The classes of the protocol's label set, in the system's order."""
         emotions = manifest["emotion"].to_pylist()
-        labels = system.labels(get_label_set(label_set, emotions, EMOTIONS))
+        labels = get_label_set(label_set, emotions, EMOTIONS).of_system(system.name)
         counted = ", ".join(f"{emotion} {count}" for emotion, count in unmapped(emotions, labels).items())
         return Task(
             names=labels.classes,
