@@ -90,8 +90,8 @@ AVDAL; iemocap7: AMH), for MELD that of the corpus's baseline."""
 ORDERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "camser": {"iemocap4": ("angry", "sad", "happy", "neutral")},
 }
-"""System to label set to the order of the classes in its public code, where it is not the registered one. TIM-Net, AVDAL
-and its MDSCM, AMH and its baselines follow the registered orders; AMRWC's and MAEC's are not published."""
+"""System to label set to the order of the classes in its public code, where it is not the registered one. TIM-Net,
+AVDAL and its MDSCM, AMH and its baselines follow the registered orders; AMRWC's and MAEC's are not published."""
 
 OWN = "own"
 """Name of the label set of a corpus of one's own: every emotion that occurs in it, in the canonical order."""

@@ -147,6 +147,9 @@ class System(abc.ABC):
     """Whether the network is fitted by `Net.fit` and not by gradient steps."""
     unused_parameters: ClassVar[bool] = False
     """Whether some parameters get no gradient in some step, which DDP must be told."""
+    objectives: ClassVar[tuple[str, ...]] = ("emotion",)
+    """What it can be trained for, keys of `ser_models.training.objectives.OBJECTIVES`; a network that can be trained
+    for more than emotion takes an argument ``objective``."""
     reads_words: ClassVar[bool] = False
     """Whether the network itself holds an encoder that was trained to recognise speech."""
 
