@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ser_models.errors import UserError
+from ser_models.models.amh import AMHSystem, MDRESystem, MHASystem
 from ser_models.models.functionals_svm import FunctionalsSVMSystem
 from ser_models.models.system import Net, System
 from ser_models.models.timnet import TIMNetSystem
@@ -13,6 +14,9 @@ SYSTEMS: Mapping[str, System] = {
     for system in (
         TIMNetSystem(),
         FunctionalsSVMSystem(),
+        AMHSystem(),
+        MDRESystem(),
+        MHASystem(),
     )
 }
 

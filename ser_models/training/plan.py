@@ -174,7 +174,7 @@ class TrainConfig:
             raise UserError(f"seed = {self.seed}: must be 0 or more")
         if self.gpu and self.local and not torch.cuda.is_available():
             raise UserError("gpu = true, but there is no CUDA device in this process: drop --gpu")
-        reserved = sorted({"name", "num_classes", "features"} & set(self.model))
+        reserved = sorted({"name", "num_classes", "features", "vocabulary"} & set(self.model))
         if reserved:
             raise UserError(f"model.{reserved[0]} follows from the data and cannot be set")
         if "objective" in self.model:

@@ -172,6 +172,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_configuration_builds_its_network(path: Path) -> None:
+    from ser_models.features.views import parse_specs
     from ser_models.models import build_model, get_system
     from ser_models.training.plan import resolve_preset
 
@@ -179,4 +180,5 @@ def test_every_shipped_configuration_builds_its_network(path: Path) -> None:
     config = cli.parse(TrainConfig, [word for file in files for word in ("--config", str(file))])
     system = get_system(config.system)
     preset = resolve_preset(system, config).preset
-    build_model(config.system, num_classes=4, **{**system.sizes({"mfcc": (39,)}, {}), **preset.model})
+    shapes = {view: parse_specs(view)[0].build().shape for view in preset.views}
+    build_model(config.system, num_classes=4, **{**system.sizes(shapes, {}), **preset.model})

@@ -14,16 +14,35 @@ from ser_models.models.timnet import TemporalAwareBlock
 
 FEATURES = 39
 
+ONE_VIEW: dict[str, tuple[int, ...]] = {"mfcc": (FEATURES,)}
+AUDIO_TEXT: dict[str, tuple[int, ...]] = {"mfcc": (120,), "words": ()}
+AUDIO_TEXT_VIDEO = AUDIO_TEXT | {"pictures": (2048,)}
+READ = {"amh": AUDIO_TEXT_VIDEO, "mdre": AUDIO_TEXT_VIDEO, "mha": AUDIO_TEXT}
+"""The views of systems that read other ones than `ONE_VIEW`, and their trailing dimensions; none are words."""
 
-def batch_of(lengths: list[int], classes: int = 5, seed: int = 0, pad_to: int | None = None) -> Batch:
+
+def sequences(lengths: list[int], shape: tuple[int, ...], time: int, generator: torch.Generator) -> Ragged:
+    values = torch.zeros(len(lengths), time, *shape) if shape else torch.zeros(len(lengths), time).long()
+    for row, length in enumerate(lengths):
+        # Every word is the unknown one: there is no vocabulary.
+        values[row, :length] = torch.randn(length, *shape, generator=generator) if shape else 1
+    return Ragged(values, torch.tensor(lengths))
+
+
+def batch_of(
+    lengths: list[int],
+    classes: int = 5,
+    seed: int = 0,
+    pad_to: int | None = None,
+    views: dict[str, tuple[int, ...]] = ONE_VIEW,
+) -> Batch:
     generator = torch.Generator().manual_seed(seed)
     longest = max(lengths)
-    values = torch.zeros(len(lengths), pad_to or longest, FEATURES)
-    for row, length in enumerate(lengths):
-        values[row, :length] = torch.randn(length, FEATURES, generator=generator)
     labels = torch.arange(len(lengths)) % classes
     return Batch(
-        inputs={"mfcc": Ragged(values, torch.tensor(lengths))},
+        inputs={
+            view: sequences(lengths, shape, pad_to or longest, generator) for view, shape in views.items()
+        },
         target=torch.eye(classes)[labels],
         weight=torch.ones(len(lengths)),
         utterance=torch.arange(len(lengths)),
@@ -43,8 +62,9 @@ def randomised(net: torch.nn.Module) -> torch.nn.Module:
 
 @pytest.mark.parametrize("name", sorted(SYSTEMS))
 def test_forward_and_backward_give_finite_logits_and_gradients(name: str) -> None:
-    net = build_model(name, num_classes=5, features=FEATURES)
-    batch = batch_of([40, 25, 0, 7, 40])
+    views = READ.get(name, ONE_VIEW)
+    net = build_model(name, num_classes=5, **get_system(name).sizes(views, {}))
+    batch = batch_of([40, 25, 0, 7, 40], views=views)
     outputs = net(batch)
     assert outputs["logits"].shape == (5, 5)
     loss = torch.stack(list(net.loss(outputs, batch).values())).sum()
@@ -55,16 +75,18 @@ def test_forward_and_backward_give_finite_logits_and_gradients(name: str) -> Non
 
 @pytest.mark.parametrize("name", sorted(SYSTEMS))
 def test_scores_do_not_depend_on_padding_or_on_the_rest_of_the_batch(name: str) -> None:
-    net = randomised(build_model(name, num_classes=5, features=FEATURES)).eval()
+    views = READ.get(name, ONE_VIEW)
+    net = randomised(build_model(name, num_classes=5, **get_system(name).sizes(views, {}))).eval()
     lengths = [40, 25, 7, 31]
     with torch.no_grad():
-        together = net(batch_of(lengths, pad_to=90))["logits"]
-        whole = batch_of(lengths)
+        together = net(batch_of(lengths, pad_to=90, views=views))["logits"]
+        whole = batch_of(lengths, views=views)
         for row, length in enumerate(lengths):
-            values = whole.inputs["mfcc"].values[row : row + 1, :length]  # type: ignore[union-attr]
-            alone = net(
-                Batch({"mfcc": Ragged(values, torch.tensor([length]))}, *(torch.zeros(1, 5),) * 4)  # type: ignore[arg-type]
-            )["logits"]
+            inputs = {
+                view: Ragged(value.values[row : row + 1, :length], torch.tensor([length]))  # type: ignore[union-attr]
+                for view, value in whole.inputs.items()
+            }
+            alone = net(Batch(inputs, *(torch.zeros(1, 5),) * 4))["logits"]  # type: ignore[arg-type]
             torch.testing.assert_close(together[row : row + 1], alone, rtol=1e-4, atol=1e-5)
 
 
