@@ -5,7 +5,9 @@ from typing import Any
 
 from ser_models.errors import UserError
 from ser_models.models.amh import AMHSystem, MDRESystem, MHASystem
+from ser_models.models.avdal import AVDALSystem
 from ser_models.models.functionals_svm import FunctionalsSVMSystem
+from ser_models.models.mdscm import MDSCMSystem
 from ser_models.models.system import Net, System
 from ser_models.models.timnet import TIMNetSystem
 
@@ -17,6 +19,8 @@ SYSTEMS: Mapping[str, System] = {
         AMHSystem(),
         MDRESystem(),
         MHASystem(),
+        MDSCMSystem(),
+        AVDALSystem(),
     )
 }
 

@@ -33,7 +33,6 @@ LEAKS = {
     "sentence": "prescribed sentences are in two parts, and what the system reads knows words",
     "text": f"transcripts of {MIN_WORDS} words or more occur in two parts, equal or nearly so, and what the system "
     "reads knows words",
-    "test-labels": "test utterances are in training through another modality, with their labels",
     "pretrained-on-corpus": "an encoder was trained on the corpus that it is tested on",
     "selection-on-test": "the test part selects the epoch or the model",
     _FITTED: "a scaler or vocabulary was fitted on more than the training part",
